@@ -1,0 +1,3 @@
+"""Explains deep-learning models on medical scans; knows torch and MONAI and nothing of 3D Slicer."""
+
+__version__ = "0.1.0"

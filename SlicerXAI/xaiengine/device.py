@@ -1,0 +1,75 @@
+"""Which processor does the work, and what it has left."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes CUDA when there is one, else the CPU. Raises OptionError for a device that is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(
+            f"There is no kind of device called {name!r}.", "Use auto, cpu, cuda or cuda:N (N counts from 0)."
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"Device {name} was asked for, but this machine offers {torch.cuda.device_count()} CUDA devices.",
+            "Use auto or cpu, or name another device.",
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise OptionError("Device mps was asked for, but is not available here.", "Use auto or cpu.")
+    return device
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can still be had on the device (on a CPU: of the machine, as far as the system tells)."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    return _available_ram()
+
+
+def _available_ram() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            for line in stream:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return _windows_ram() or 4 * 2**30
+
+
+def _windows_ram() -> int:
+    """Available bytes by GlobalMemoryStatusEx; 0 where that call does not exist."""
+    import ctypes
+
+    if not hasattr(ctypes, "windll"):
+        return 0
+
+    class Status(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
+            (name, ctypes.c_ulonglong)
+            for name in ("total", "available", "page_total", "page_left", "virtual", "virtual_left", "extended")
+        ]
+
+    status = Status()
+    status.length = ctypes.sizeof(Status)
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return int(status.available)

@@ -1,0 +1,117 @@
+"""A loaded model with what the engine must know to explain it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import ModelError, OptionError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+ModelTask = Literal["classification", "multilabel", "regression", "segmentation"]
+Inference = Literal["whole", "slices", "sliding_window"]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What can be done with a model. A method whose needs are not met is refused with ``reasons[need]``."""
+
+    layers: bool = True
+    free_batch: bool = True
+    differentiable: bool = True
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def require(self, need: Literal["layers", "free_batch", "differentiable"], method: str) -> None:
+        """Raise ModelError when ``method`` needs what this model cannot give."""
+        if not getattr(self, need):
+            raise ModelError(
+                f"{method} cannot be applied to this model: {self.reasons.get(need, need)}.",
+                "Choose a method that needs no more than the model's output, or give the model in another format.",
+            )
+
+
+@dataclass(frozen=True)
+class Inferer:
+    """How the network sees a scan. ``plane`` serves ``slices``; window settings serve ``sliding_window``."""
+
+    kind: Inference = "whole"
+    plane: Literal["axial", "coronal", "sagittal"] = "axial"
+    roi_size: tuple[int, ...] = ()
+    overlap: float = 0.25
+    blending: Literal["constant", "gaussian"] = "constant"
+    sigma_scale: float = 0.125
+    sw_batch_size: int = 1
+    padding_mode: str = "constant"
+    cval: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExplainedModel:
+    """A model ready to be explained.
+
+    ``network`` is in evaluation mode. ``preprocessing`` gives the MONAI transforms that turn a scan
+    (a channel-first MetaTensor in RAS millimetres) into the network's input. ``labels`` name the outputs:
+    the channels of the last layer. ``digest`` is the SHA-256 of weights and configuration. ``defaults`` are
+    the model's own settings per task (``configs/explanation.json``). ``select_output`` takes the tensor
+    out of tuples, lists and dictionaries that a network may return.
+    """
+
+    name: str
+    network: nn.Module
+    task: ModelTask
+    labels: tuple[str, ...]
+    digest: str
+    source: Path
+    format: str
+    spatial_dims: int = 2
+    in_channels: int = 1
+    channel_names: tuple[str, ...] = ()
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    preprocessing: Callable[[], list[Any]] = list
+    inferer: Inferer = Inferer()
+    capabilities: Capabilities = Capabilities()
+    layers: tuple[str, ...] = ()
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    select_output: Callable[[Any], Any] = lambda output: output
+    target: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> ExplainedModel:
+        """The same model with its network on a device."""
+        return replace(self, network=self.network.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        import torch
+
+        parameter = next(self.network.parameters(), None)
+        return parameter.device if parameter is not None else torch.device("cpu")
+
+    def label_index(self, label: str | int) -> int:
+        """The output channel of a label, given by name or number. Raises OptionError naming the labels."""
+        if isinstance(label, int) or str(label).lstrip("-").isdigit():
+            index = int(label)
+            if 0 <= index < len(self.labels):
+                return index
+        elif label in self.labels:
+            return self.labels.index(label)
+        known = ", ".join(f"{number} {name}" for number, name in enumerate(self.labels))
+        raise OptionError(f"The model {self.name} has no output {label!r}.", f"Its outputs are: {known}.")
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities from logits of shape (N, C, ...): softmax, sigmoid, or the values themselves."""
+        if self.activation == "softmax":
+            return logits.float().softmax(1)
+        return logits.float().sigmoid() if self.activation == "sigmoid" else logits.float()
+
+    def predict(self, batch: torch.Tensor) -> torch.Tensor:
+        """Raw outputs, shape (N, C, ...), of a batch of inputs (N, channels, spatial...) without gradients."""
+        import torch
+
+        with torch.inference_mode():
+            return self.select_output(self.network(batch.to(self.device)))

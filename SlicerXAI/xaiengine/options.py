@@ -1,0 +1,45 @@
+"""Options declared once: a pydantic model per task feeds the shell, the CLI module's XML and the panel.
+
+Nothing here imports torch, so that ``--help``, ``--xml`` and ``describe`` answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["volume", "segmentation", "model", "file", "folder", "table", "value"]
+
+
+class TaskOptions(BaseModel):
+    """Base of every task's inputs and options; an unknown name is an error, not a silent no-op."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+
+
+def given(kind: Kind, title: str, description: str, *, required: bool = True, default: Any = None) -> Any:
+    """A file that the user gives: a volume, a segmentation, a model, a folder."""
+    extra = {"role": "input", "kind": kind}
+    return Field(... if required else default, title=title, description=description, json_schema_extra=extra)
+
+
+def option(
+    default: Any,
+    title: str,
+    description: str,
+    *,
+    unit: str = "",
+    advanced: bool = False,
+    group: str = "Options",
+    **limits: Any,
+) -> Any:
+    """An option with its unit and range (``ge``, ``gt``, ``le``, ``lt``)."""
+    extra = {
+        "role": "option",
+        "kind": "value",
+        "unit": unit,
+        "advanced": advanced,
+        "group": "Advanced" if advanced else group,
+    }
+    return Field(default, title=title, description=description, json_schema_extra=extra, **limits)

@@ -1,0 +1,84 @@
+"""What a task is: its options, what it gives back, and the work itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ..job import ArtifactKind
+from ..options import TaskOptions
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..output import OutputFolder
+    from ..session import Session
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """A file that the task writes, by the role under which ``result.json`` lists it."""
+
+    role: str
+    kind: ArtifactKind
+    title: str
+    description: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class ValueSpec:
+    """A single number or word that the task returns."""
+
+    name: str
+    title: str
+    description: str
+    type: Literal["float", "integer", "string"] = "float"
+    unit: str = ""
+
+
+@dataclass
+class Context:
+    """What a running task is given beside its options."""
+
+    output: OutputFolder
+    device: torch.device
+    seed: int
+    session: Session
+    progress: Progress = field(default_factory=Progress)
+    log: Callable[[str], None] = lambda text: None
+    trust_model: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Say something that the reader of the result must know; repeated texts are kept once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.log(f"Warning: {text}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task returns beside its artifacts."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One task. Subclasses import torch inside :meth:`run` only, so that describing them is quick."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
+    Options: ClassVar[type[TaskOptions]]
+    outputs: ClassVar[tuple[OutputSpec, ...]] = ()
+    values: ClassVar[tuple[ValueSpec, ...]] = ()
+    needs_model: ClassVar[bool] = True
+
+    @abstractmethod
+    def run(self, options: TaskOptions, context: Context) -> Outcome:
+        """Do the work: write artifacts through ``context.output`` and return the values."""
