@@ -102,8 +102,9 @@ def test_cancel_ends_a_hanging_job_with_every_process_that_it_started(engine):
     seen = {}
 
     def cancelWhenHanging(job, event):
-        seen["child"], seen["engine"] = event["child"], engine.processId
-        engine.cancel()
+        if event["stage"] == "hanging":
+            seen["child"], seen["engine"] = event["child"], engine.processId
+            engine.cancel()
 
     engine.progress.connect(cancelWhenHanging)
     with pytest.raises(JobCancelled):
