@@ -103,10 +103,15 @@ def _constraints(field: OptionField) -> list[str]:
     return ["  <constraints>", *inner, "  </constraints>"] if inner else []
 
 
+def output_name(item: OutputSpec) -> str:
+    """Its parameter's name; the prefix keeps an output apart from an input of the same name."""
+    return f"output_{item.role}"
+
+
 def _output(item: OutputSpec) -> list[str]:
     parts = [
-        ("name", item.role),
-        ("longflag", "--" + item.role.replace("_", "-")),
+        ("name", output_name(item)),
+        ("longflag", "--" + output_name(item).replace("_", "-")),
         ("label", item.title),
         ("description", item.description),
         ("channel", "output"),
@@ -133,16 +138,36 @@ def _machine() -> list[list[str]]:
     """Where the work is done, for every task alike."""
     return [
         _element(
-            "string", "", [("name", "device"), ("longflag", "--device"), ("label", "Device"),
-                           ("description", "auto, cpu, cuda or cuda:N"), ("default", "auto")],
+            "string",
+            "",
+            [
+                ("name", "device"),
+                ("longflag", "--device"),
+                ("label", "Device"),
+                ("description", "auto, cpu, cuda or cuda:N"),
+                ("default", "auto"),
+            ],
         ),
         _element(
-            "integer", "", [("name", "seed"), ("longflag", "--seed"), ("label", "Seed"),
-                            ("description", "The same seed gives the same map."), ("default", "0")],
+            "integer",
+            "",
+            [
+                ("name", "seed"),
+                ("longflag", "--seed"),
+                ("label", "Seed"),
+                ("description", "The same seed gives the same map."),
+                ("default", "0"),
+            ],
         ),
         _element(
-            "directory", "", [("name", "output"), ("longflag", "--output"), ("label", "Result folder"),
-                              ("description", "Where result.json and every file are kept; nothing is kept if empty."),
-                              ("channel", "output")],
+            "directory",
+            "",
+            [
+                ("name", "output"),
+                ("longflag", "--output"),
+                ("label", "Result folder"),
+                ("description", "Where result.json and every file are kept; nothing is kept if empty."),
+                ("channel", "output"),
+            ],
         ),
     ]

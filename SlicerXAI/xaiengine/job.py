@@ -94,7 +94,9 @@ def parse_job(content: Any) -> Job:
     try:
         return Job.model_validate(content)
     except ValidationError as error:
-        raise OptionError(f"This is not a job: {explain(error)}.", "See the README for the fields of job.json.") from error
+        raise OptionError(
+            f"This is not a job: {explain(error)}.", "See the README for the fields of job.json."
+        ) from error
 
 
 def _resolved(job: Job, folder: Path) -> dict[str, Any]:

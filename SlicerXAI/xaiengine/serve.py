@@ -56,7 +56,9 @@ class Server:
                 if name not in ("run", "describe", "inspect", "cancel", "shutdown"):
                     raise KeyError(name)
             except (ValueError, KeyError, TypeError) as error:
-                self._send({"event": "error", "id": None, "message": f"Not a command: {error!r}: {line.strip()[:200]}"})
+                self._send(
+                    {"event": "error", "id": None, "message": f"Not a command: {error!r}: {line.strip()[:200]}"}
+                )
                 continue
             if name == "cancel":
                 self._cancelled.add(command.get("id"))

@@ -1,0 +1,114 @@
+"""Task: find and measure lesions with a classifier that never saw a lesion mask."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..options import TaskOptions, given, option
+from .task import Context, Outcome, OutputSpec, Task, ValueSpec
+
+Method = Literal["model", "iba", "inverse-iba", "grad-cam", "grad-cam++"]
+
+
+class QuantifyLesionsOptions(TaskOptions):
+    """Options left at None are the model's own (its ``configs/explanation.json``)."""
+
+    volume: str = given("volume", "CT", "Chest CT in Hounsfield units: .nrrd, .nii.gz, .mha or a DICOM folder.")
+    model: str = given(
+        "model",
+        "Model",
+        "Slice classifier: a MONAI bundle (folder or .zip) or the name of a shipped model.",
+        required=False,
+        default="lung_lesion_slice_classifier",
+    )
+    lungs: str = given(
+        "segmentation",
+        "Lungs or lobes",
+        "Segmentation of the lungs or of their lobes, by which the burden is given. Found in the CT if empty.",
+        required=False,
+        default="",
+    )
+    reference: str = given(
+        "segmentation",
+        "Reference lesions",
+        "Known lesions with which the found ones are compared. May be empty.",
+        required=False,
+        default="",
+    )
+    target: str = option("", "Target", "Output of the model that means lesion; the model's own if empty.")
+    method: Method = option(
+        "model",
+        "Method",
+        "How lesions are located: as the model's settings say (model), by the information bottleneck (iba), "
+        "by its inverse, or by Grad-CAM for comparison.",
+    )
+    layer: str = option("", "Layer", "Layer of the bottleneck; the model's own if empty.", advanced=True)
+    schedule: Literal["converged", "reference"] = option(
+        "converged",
+        "Schedule",
+        "converged: until the map stops changing; reference: the ten steps of the published method.",
+        advanced=True,
+    )
+    minimum_probability: float = option(
+        0.5, "Least probability", "Slices that the model calls lesion with less than this stay empty.", ge=0, le=1
+    )
+    threshold_method: Literal["calibrated", "otsu", "absolute"] = option(
+        "calibrated",
+        "Threshold",
+        "calibrated: what healthy lung hardly ever reaches; otsu: by the map's histogram; absolute: as given.",
+    )
+    threshold: float | None = option(
+        None, "Absolute threshold", "Used with the absolute threshold only.", unit="bits/voxel", gt=0
+    )
+    healthy_fraction: float | None = option(
+        None,
+        "Healthy fraction",
+        "Share of healthy lung that may exceed the calibrated threshold.",
+        gt=0,
+        lt=0.5,
+        advanced=True,
+    )
+    minimum_volume: float | None = option(None, "Least volume", "Smaller components are not lesions.", unit="mL", ge=0)
+    denser_than: float | None = option(
+        None,
+        "Denser than",
+        "Limit lesions to tissue denser than this; -1024 switches the limit off.",
+        unit="HU",
+        ge=-1024,
+        le=300,
+    )
+    repeats: int = option(1, "Repeats", "Runs with other seeds, for the spread of the burden.", ge=1, le=20)
+    beta: float | None = option(None, "Beta", "Price of a bit in the bottleneck's loss.", gt=0, advanced=True)
+    memory: float = option(4.0, "Memory", "What the run may use at most.", unit="GB", gt=0.5, advanced=True)
+
+
+class QuantifyLesions(Task):
+    """Demir et al. 2021 (arXiv 2104.02869) in physical units, see :mod:`xaiengine.lesions.pipeline`."""
+
+    name = "quantify-lesions"
+    title = "Quantify lesions"
+    description = (
+        "Locates lesions in a chest CT by what a slice classifier looks at (information bottleneck attribution), "
+        "and measures them: volume, burden, severity. For research, not for diagnosis."
+    )
+    Options = QuantifyLesionsOptions
+    outputs = (
+        OutputSpec("attribution", "volume", "Attribution map", "What each voxel tells the model, in bits."),
+        OutputSpec("lesions", "segmentation", "Lesions", "The lesions found, largest first."),
+        OutputSpec("lungs", "segmentation", "Lungs", "The lungs in which lesions were sought."),
+        OutputSpec("table", "table", "Lesion table", "One row for each lesion."),
+        OutputSpec("burden", "table", "Burden table", "Lesion volume and burden for each lung or lobe."),
+        OutputSpec("picture", "image", "Picture", "Three planes through the largest lesion.", optional=True),
+    )
+    values = (
+        ValueSpec("burden_percent", "Burden", "Lesion volume by lung volume.", unit="%"),
+        ValueSpec("burden_ml", "Lesion volume", "Volume of all lesions.", unit="mL"),
+        ValueSpec("lung_ml", "Lung volume", "Volume of the lungs.", unit="mL"),
+        ValueSpec("severity", "Severity", "CT-0 to CT-4 by involvement of the lungs.", "string"),
+        ValueSpec("lesion_count", "Lesions", "How many lesions were found.", "integer"),
+    )
+
+    def run(self, options: QuantifyLesionsOptions, context: Context) -> Outcome:
+        from ..lesions.report import quantify_and_write
+
+        return quantify_and_write(options, context)

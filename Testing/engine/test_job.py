@@ -1,0 +1,179 @@
+"""Jobs, results and what a failed run leaves behind."""
+
+import json
+
+import pytest
+
+from xaiengine.errors import CancelledError, InputError, OptionError
+from xaiengine.job import Job, read_job, read_result
+from xaiengine.options import TaskOptions, given, option
+from xaiengine.output import OutputFolder, csv_text
+from xaiengine.progress import Progress
+from xaiengine.run import run_job
+from xaiengine.tasks import TASKS, Context, Outcome, Task, find_task
+
+
+class WriteOptions(TaskOptions):
+    volume: str = given("volume", "Volume", "Any file.")
+    size: float = option(1.0, "Size", "How much.", unit="mm", gt=0)
+
+
+class WriteTask(Task):
+    """Writes a table and then does what a test tells it to."""
+
+    name, title, description, Options, needs_model = "write", "Write", "Writes a table.", WriteOptions, False
+    then = staticmethod(lambda context: None)
+
+    def run(self, options, context: Context) -> Outcome:
+        context.output.table("table.csv", ["size"], [{"size": options.size}], "Sizes", "table")
+        context.warn("only a test")
+        type(self).then(context)
+        return Outcome(values={"size": options.size})
+
+
+@pytest.fixture
+def write_task(monkeypatch):
+    monkeypatch.setattr("xaiengine.run.find_task", lambda name: WriteTask())
+    monkeypatch.setattr(WriteTask, "then", staticmethod(lambda context: None))
+    return WriteTask
+
+
+def job_in(folder, **changes):
+    return Job(**{"task": "write", "inputs": {"volume": "ct.nrrd"}, "output": str(folder / "out"), **changes})
+
+
+def files_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_finished_job_leaves_its_artifacts_and_result(tmp_path, write_task):
+    result = run_job(job_in(tmp_path, options={"size": 2.5}, seed=7))
+    assert result.status == "finished" and result.values == {"size": 2.5}
+    assert files_of(tmp_path / "out") == ["result.json", "table.csv"]
+    assert (tmp_path / "out" / "table.csv").read_bytes() == b"size\n2.5\n"
+    stored = read_result(tmp_path / "out")
+    assert stored == result
+    assert stored.warnings == ["only a test"] and stored.provenance["seed"] == 7
+    assert stored.provenance["options"] == {"volume": "ct.nrrd", "size": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (InputError("The scan is empty.", "Give another."), "failed", "input"),
+        (CancelledError(), "cancelled", "cancelled"),
+        (MemoryError(), "failed", "resource"),
+        (ZeroDivisionError("by zero"), "failed", "error"),
+    ],
+)
+def test_a_failed_job_leaves_only_the_result_with_the_error(tmp_path, write_task, monkeypatch, error, status, kind):
+    def fail(context):
+        raise error
+
+    monkeypatch.setattr(write_task, "then", staticmethod(fail))
+    result = run_job(job_in(tmp_path))
+    assert (result.status, result.error.kind) == (status, kind)
+    assert result.error.message and (result.error.remedy or kind == "cancelled")
+    assert files_of(tmp_path / "out") == ["result.json"]
+    assert read_result(tmp_path / "out") == result
+
+
+def test_a_disk_that_is_full_is_said(tmp_path, write_task, monkeypatch):
+    import errno
+
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("xaiengine.output.write_text_atomically", full)
+    result = run_job(job_in(tmp_path))
+    assert result.error.kind == "resource" and "full" in result.error.message
+    assert files_of(tmp_path / "out") == ["result.json"]
+
+
+def test_a_new_run_removes_the_old_result_and_what_a_killed_run_left(tmp_path, write_task):
+    run_job(job_in(tmp_path))
+    (tmp_path / "out" / ".partial-killed").mkdir()
+    output = OutputFolder(tmp_path / "out")
+    assert not (tmp_path / "out" / "result.json").exists()
+    assert not (tmp_path / "out" / ".partial-killed").exists()
+    output.discard()
+    assert files_of(tmp_path / "out") == ["table.csv"]
+
+
+def test_an_output_that_is_a_file_is_refused_and_kept(tmp_path, write_task):
+    (tmp_path / "out").write_text("mine")
+    result = run_job(job_in(tmp_path))
+    assert result.error.kind == "input" and "not a folder" in result.error.message
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": -1}, ["size", "greater than 0", "-1"]),
+        ({"sizes": 1}, ["sizes", "not permitted"]),
+        ({"size": "wide"}, ["size", "number", "wide"]),
+    ],
+)
+def test_wrong_options_are_named_with_what_was_found_and_expected(tmp_path, write_task, options, words):
+    result = run_job(job_in(tmp_path, options=options))
+    assert result.error.kind == "option"
+    assert all(word in result.error.message for word in words)
+    assert "volume, size" in result.error.remedy
+
+
+def test_an_unknown_task_offers_near_names(tmp_path):
+    with pytest.raises(OptionError, match="quantify-lesions"):
+        find_task("quantify-lesion")
+    assert run_job(job_in(tmp_path, task="quantifylesions")).error.kind == "option"
+
+
+def test_paths_in_a_job_file_count_from_its_folder(tmp_path):
+    content = {"task": "write", "inputs": {"volume": "scans/ct.nrrd"}, "output": "out"}
+    (tmp_path / "job.json").write_text(json.dumps(content))
+    job = read_job(tmp_path / "job.json")
+    assert job.inputs["volume"] == str(tmp_path / "scans" / "ct.nrrd")
+    assert job.output == str(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["{", '{"task": 1}', '{"output": "x"}', '{"task": "a", "output": "b", "sed": 1}'])
+def test_a_broken_job_file_is_refused_with_a_remedy(tmp_path, content):
+    (tmp_path / "job.json").write_text(content)
+    with pytest.raises((InputError, OptionError)) as caught:
+        read_job(tmp_path / "job.json")
+    assert caught.value.remedy
+
+
+def test_a_missing_job_file_is_said(tmp_path):
+    with pytest.raises(InputError, match="no job file"):
+        read_job(tmp_path / "nothing.json")
+
+
+def test_csv_quotes_commas_and_leaves_nothing_empty():
+    text = csv_text(["a", "b"], [{"a": 'x, "y"', "b": None}, {"a": 1 / 3}])
+    assert text == 'a,b\n"x, ""y""",\n0.333333,\n'
+
+
+def test_cancel_arrives_at_the_next_report(tmp_path, write_task, monkeypatch):
+    asked = []
+    progress = Progress(cancelled=lambda: bool(asked))
+
+    def work(context):
+        context.progress.stage("work", 10)
+        context.progress.advance()
+        asked.append(True)
+        context.progress.advance()
+        raise AssertionError("the work went on")
+
+    monkeypatch.setattr(write_task, "then", staticmethod(work))
+    assert run_job(job_in(tmp_path), progress).status == "cancelled"
+    assert files_of(tmp_path / "out") == ["result.json"]
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_option_of_every_task_has_a_title_and_a_description(name):
+    from xaiengine.describe import option_fields
+
+    for field in option_fields(find_task(name).Options):
+        assert field.title and len(field.description) > 10, field.name
+        assert not field.title.islower(), field.name
