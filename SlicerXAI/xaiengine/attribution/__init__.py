@@ -1,0 +1,1 @@
+"""Attribution methods: which voxels a prediction rests on."""
