@@ -76,9 +76,7 @@ class EngineProcess:
             self._dispatch(connection, event)
             event = connection.receive(0.0)
 
-    def wait(
-        self, jobId: str, idle: Callable[[], Any] | None = None, timeout: float | None = None
-    ) -> dict[str, Any]:
+    def wait(self, jobId: str, idle: Callable[[], Any] | None = None, timeout: float | None = None) -> dict[str, Any]:
         """Return the result of a job when it has ended; ``idle`` is called about 20 times a second meanwhile.
 
         :raises EngineError: the job failed, was cancelled (JobCancelled) or the process died (EngineCrashed).

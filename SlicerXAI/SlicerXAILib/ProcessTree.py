@@ -37,9 +37,7 @@ def killProcessTree(process: subprocess.Popen, timeout: float = 5.0) -> None:
     if os.name == "nt":
         if process.poll() is None:
             taskkill = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-            subprocess.run(
-                taskkill, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False
-            )
+            subprocess.run(taskkill, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
     else:
         # The group outlives its head, so that children are ended even after a crash.
         try:

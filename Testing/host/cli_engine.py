@@ -44,9 +44,7 @@ class CommandLineModule:
         """Start in Slicer's processing thread, as ``slicer.cli.run`` does."""
         self._logic.Apply(node, False)
 
-    def wait(
-        self, node: slicer.vtkMRMLCommandLineModuleNode, until: Any = None, limit: float = 120.0
-    ) -> None:
+    def wait(self, node: slicer.vtkMRMLCommandLineModuleNode, until: Any = None, limit: float = 120.0) -> None:
         """Turn the event loop until the module has ended or ``until(node)`` is true.
 
         :raises TimeoutError: neither happened within ``limit`` seconds.

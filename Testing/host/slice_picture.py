@@ -15,16 +15,12 @@ from .application import Application
 class SliceView:
     """One slice view (``Red``, ``Yellow``, ``Green`` ...) rendered by vtkMRMLSliceLogic."""
 
-    def __init__(
-        self, name: str = "Red", orientation: str = "Axial", size: tuple[int, int] = (512, 512)
-    ) -> None:
+    def __init__(self, name: str = "Red", orientation: str = "Axial", size: tuple[int, int] = (512, 512)) -> None:
         self._logic = slicer.vtkMRMLSliceLogic()
         application = Application.instance()
         self._logic.SetMRMLApplicationLogic(application.application_logic)
         self._logic.SetMRMLScene(application.scene)
-        self.node = application.scene.GetSingletonNode(name, "vtkMRMLSliceNode") or self._logic.AddSliceNode(
-            name
-        )
+        self.node = application.scene.GetSingletonNode(name, "vtkMRMLSliceNode") or self._logic.AddSliceNode(name)
         self._logic.SetSliceNode(self.node)
         self.node.SetOrientation(orientation)
         self.node.SetDimensions(*size, 1)

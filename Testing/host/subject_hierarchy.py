@@ -25,6 +25,7 @@ class SubjectHierarchyMirror:
         scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, self._on_node_added)
         scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_node_about_to_be_removed)
         scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, self._on_scene_imported)
+        scene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, self._on_scene_closed)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_added(self, _caller: vtk.vtkObject, _event: str, node: slicer.vtkMRMLNode) -> None:
@@ -36,6 +37,13 @@ class SubjectHierarchyMirror:
         for index in range(self._scene.GetNumberOfNodes()):
             self._add_item(self._scene.GetNthNode(index))
 
+    def _on_scene_closed(self, _caller: vtk.vtkObject, _event: str) -> None:
+        # The scene goes on to use its hierarchy node as long as a script holds a reference to it.
+        hierarchy = self._scene.GetSubjectHierarchyNode()
+        hierarchy.RemoveAllItems()
+        if not self._scene.IsNodePresent(hierarchy):
+            self._scene.AddNode(hierarchy)
+
     def _add_item(self, node: slicer.vtkMRMLNode) -> None:
         if node.GetHideFromEditors() or not any(node.IsA(name) for name in _SHOWN_CLASSES):
             return
@@ -44,9 +52,7 @@ class SubjectHierarchyMirror:
             hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _on_node_about_to_be_removed(
-        self, _caller: vtk.vtkObject, _event: str, node: slicer.vtkMRMLNode
-    ) -> None:
+    def _on_node_about_to_be_removed(self, _caller: vtk.vtkObject, _event: str, node: slicer.vtkMRMLNode) -> None:
         if node.IsA("vtkMRMLSubjectHierarchyNode") or self._scene.IsClosing():
             return
         hierarchy = self._scene.GetSubjectHierarchyNode()

@@ -14,9 +14,7 @@ def send(**event) -> None:
 
 
 def finish(identity, **result) -> None:
-    send(
-        id=identity, event="finished", result={"status": "finished", "values": {"pid": os.getpid()}, **result}
-    )
+    send(id=identity, event="finished", result={"status": "finished", "values": {"pid": os.getpid()}, **result})
 
 
 def answer(command: dict) -> None:

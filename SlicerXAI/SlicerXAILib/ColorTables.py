@@ -1,0 +1,104 @@
+"""Color tables for heat maps: what carries no evidence is transparent, so that the scan shows through.
+
+Slicer's procedural colors hold no opacity, and its perceptual tables are not present everywhere; these two
+tables are made in the scene and saved with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+
+NUMBER_OF_COLORS = 256
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    """Colors and opacities at positions from 0 to 1, interpolated linearly between them."""
+
+    name: str
+    tag: str
+    description: str
+    positions: tuple[float, ...]
+    colors: tuple[tuple[float, float, float], ...]
+    opacityPositions: tuple[float, ...]
+    opacities: tuple[float, ...]
+
+    def table(self) -> np.ndarray:
+        """Return red, green, blue and opacity, ``(256, 4)``, each from 0 to 1."""
+        at = np.linspace(0.0, 1.0, NUMBER_OF_COLORS)
+        channels = [np.interp(at, self.positions, channel) for channel in zip(*self.colors)]
+        return np.stack([*channels, np.interp(at, self.opacityPositions, self.opacities)], axis=1)
+
+
+# Dark violet over red to light yellow, its lightness rising evenly; for maps that are never negative.
+_HEAT = _Ramp(
+    name="XAI Heat",
+    tag="XAIHeat",
+    description="Evidence from none (transparent) to much (light yellow)",
+    positions=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    colors=(
+        (0.10, 0.03, 0.26),
+        (0.36, 0.07, 0.43),
+        (0.65, 0.15, 0.38),
+        (0.89, 0.31, 0.20),
+        (0.98, 0.60, 0.10),
+        (0.99, 0.99, 0.65),
+    ),
+    opacityPositions=(0.0, 0.05, 0.35, 1.0),
+    opacities=(0.0, 0.0, 1.0, 1.0),
+)
+
+# Blue against, red for, transparent in between; for signed maps in a window that is symmetric about zero.
+_DIVERGING = _Ramp(
+    name="XAI Diverging",
+    tag="XAIDiverging",
+    description="Evidence against (blue), none (transparent), for (red)",
+    positions=(0.0, 0.25, 0.5, 0.75, 1.0),
+    colors=(
+        (0.02, 0.19, 0.58),
+        (0.26, 0.58, 0.88),
+        (0.95, 0.95, 0.95),
+        (0.94, 0.45, 0.30),
+        (0.62, 0.04, 0.10),
+    ),
+    opacityPositions=(0.0, 0.30, 0.47, 0.53, 0.70, 1.0),
+    opacities=(1.0, 1.0, 0.0, 0.0, 1.0, 1.0),
+)
+
+_RAMPS = {"heat": _HEAT, "diverging": _DIVERGING}
+
+
+def colorTable(kind: str) -> slicer.vtkMRMLColorTableNode:
+    """Return the scene's color table for heat maps (``heat``) or for signed maps (``diverging``).
+
+    :raises KeyError: another kind.
+    """
+    ramp = _RAMPS[kind]
+    scene = slicer.mrmlScene
+    node = scene.GetSingletonNode(ramp.tag, "vtkMRMLColorTableNode")
+    if node is None:
+        node = slicer.vtkMRMLColorTableNode()
+        node.SetSingletonTag(ramp.tag)
+        _fill(node, ramp)
+        return scene.AddNode(node)
+    # Closing a scene empties the singletons that stay in it.
+    if not _isFilled(node):
+        _fill(node, ramp)
+    return node
+
+
+def _isFilled(node: slicer.vtkMRMLColorTableNode) -> bool:
+    return node.GetType() == slicer.vtkMRMLColorTableNode.User and node.GetNumberOfColors() == NUMBER_OF_COLORS
+
+
+def _fill(node: slicer.vtkMRMLColorTableNode, ramp: _Ramp) -> None:
+    node.SetName(ramp.name)
+    node.SetDescription(ramp.description)
+    node.SetAttribute("Category", "Explainable AI")
+    node.SetTypeToUser()
+    node.SetNumberOfColors(NUMBER_OF_COLORS)
+    for index, (red, green, blue, opacity) in enumerate(ramp.table()):
+        node.SetColor(index, f"{ramp.name} {index}", red, green, blue, opacity)
