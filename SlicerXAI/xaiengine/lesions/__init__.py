@@ -1,0 +1,1 @@
+"""From an attribution map to lesions: lungs, threshold, components, burden, severity."""
