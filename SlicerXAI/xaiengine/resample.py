@@ -12,6 +12,7 @@ from .errors import OptionError
 from .grid import Grid
 
 Mode = Literal["linear", "nearest"]
+Outside = float | Literal["edge"]
 
 ROUNDING = 1e-6
 """Coordinates closer to a whole voxel, or to the border of a voxel, than this are taken to be on it "
@@ -25,7 +26,7 @@ def resample(
     from_grid: Grid,
     to_grid: Grid,
     mode: Mode = "linear",
-    outside: float = 0.0,
+    outside: Outside = 0.0,
     antialias: bool = False,
 ) -> np.ndarray:
     """Values of ``array`` at the voxel centres of another grid.
@@ -33,10 +34,9 @@ def resample(
     Args:
         array: (I, J, K) or (C, I, J, K) on ``from_grid``.
         mode: "linear" for images and maps; "nearest" for labels, which keeps the scalar type.
-        outside: value where ``to_grid`` leaves the extent of ``from_grid``. Between the centre of an
-            outermost voxel and its border the values of that voxel continue.
-        antialias: smooth first by a Gaussian of (ratio - 1) / 2 voxels along axes where ``to_grid`` is
-            coarser.
+        outside: value where ``to_grid`` leaves the extent of ``from_grid``; "edge" continues the outermost
+            voxels. They continue in any case from their centres to their borders.
+        antialias: smooth first by a Gaussian of (ratio - 1) / 2 voxels along axes where ``to_grid`` is coarser.
 
     Returns:
         The array on ``to_grid``, with channels as in ``array``. Linear gives 32-bit floats, or 64-bit ones
@@ -49,8 +49,10 @@ def resample(
     if mode not in ("linear", "nearest"):
         raise OptionError(f"The interpolation '{mode}' is not known.", "Use 'linear' or 'nearest'.")
     if array.ndim == 4:
-        planes = [resample(plane, from_grid, to_grid, mode, outside, antialias) for plane in array]
-        return np.stack(planes)
+        result = np.empty((array.shape[0], *to_grid.shape), _result_type(array, mode))
+        for channel, plane in enumerate(array):
+            result[channel] = resample(plane, from_grid, to_grid, mode, outside, antialias)
+        return result
     if array.shape != from_grid.shape:
         raise ValueError(f"The array has the shape {array.shape}, its grid {from_grid.shape}.")
     mapping = from_grid.index_mapping(to_grid)
@@ -62,7 +64,7 @@ def resample(
         return _general(array, mapping, to_grid.shape, mode, outside, dtype)
     order, scale, offset = axes
     moved = array.transpose(order)
-    if all(_is_whole(scale[axis], offset[axis]) for axis in range(3)):
+    if outside != "edge" and all(_is_whole(scale[axis], offset[axis]) for axis in range(3)):
         return _shifted(moved, scale, offset, to_grid.shape, outside, dtype)
     return _separable(moved, scale, offset, to_grid.shape, mode, outside, dtype)
 
@@ -146,14 +148,16 @@ def _separable(
     offset: np.ndarray,
     shape: tuple[int, int, int],
     mode: Mode,
-    outside: float,
+    outside: Outside,
     dtype: np.dtype,
 ) -> np.ndarray:
     """One axis at a time, a slab of target slices at a time; ``array`` has its axes in target order "
     "already."""
     samples = [_axis_samples(shape[axis], array.shape[axis], scale[axis], offset[axis]) for axis in range(3)]
-    result = np.full(shape, outside, dtype, order="F")
-    inside = [np.flatnonzero(sample[2]) for sample in samples]
+    if outside == "edge":
+        samples = [(lower, weight, np.ones_like(valid)) for lower, weight, valid in samples]
+    result = np.full(shape, 0 if outside == "edge" else outside, dtype, order="F")
+    inside = [np.flatnonzero(valid) for _, _, valid in samples]
     if not all(len(indices) for indices in inside):
         return result
     box = [slice(int(indices[0]), int(indices[-1]) + 1) for indices in inside]
@@ -194,7 +198,7 @@ def _general(
     mapping: np.ndarray,
     shape: tuple[int, int, int],
     mode: Mode,
-    outside: float,
+    outside: Outside,
     dtype: np.dtype,
 ) -> np.ndarray:
     """Any affine mapping, a slab of target slices at a time."""
@@ -215,7 +219,8 @@ def _general(
             mode="nearest",
         )
         slab = slab.astype(dtype, copy=False)
-        slab[_outside(mapping[:3, :3], offset, slab.shape, array.shape)] = outside
+        if outside != "edge":
+            slab[_outside(mapping[:3, :3], offset, slab.shape, array.shape)] = outside
         result[..., start:stop] = slab
     return result
 
