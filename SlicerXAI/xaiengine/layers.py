@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from unittest import mock
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -72,13 +72,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _call_directly(function, *args, use_reentrant=None, context_fn=None, determinism_check=None, debug=None,
-                   early_stop=None, preserve_rng_state=None, **kwargs):  # fmt: skip
-    return function(*args, **kwargs)
+_CHECKPOINT_OPTIONS = {
+    "use_reentrant", "context_fn", "determinism_check", "debug", "early_stop", "preserve_rng_state",
+}  # fmt: skip
+
+
+def _call_directly(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **{key: value for key, value in kwargs.items() if key not in _CHECKPOINT_OPTIONS})
 
 
 @contextmanager
 def without_checkpointing() -> Iterator[None]:
     """Activation checkpointing off: its second forward would run during backward, when no hook is in place."""
-    with mock.patch.object(torch.utils.checkpoint, "checkpoint", _call_directly):
+    original = torch.utils.checkpoint.checkpoint
+    torch.utils.checkpoint.checkpoint = _call_directly
+    try:
         yield
+    finally:
+        torch.utils.checkpoint.checkpoint = original

@@ -26,8 +26,9 @@ from .layers import evaluation_mode, find_layer, frozen_parameters, layer_name, 
 from .tail_batch import BatchAxis, BatchRules, default_rules, probe_rules, repeat_rows
 from .tail_record import Prefix, ReplayError, record_prefix, refs_of
 from .tail_replay import Replay, put_activation
+from .tail_verify import graph_bytes, leaks_past, verify_record
 
-__all__ = ["ReplayError", "Tail", "TailRecord", "find_layer", "frozen_parameters"]
+__all__ = ["ReplayError", "Tail", "TailRecord", "find_layer", "frozen_parameters", "leaks_past"]
 
 
 @dataclass
@@ -133,16 +134,12 @@ class TailRecord:
         Returns whether replay is in use afterwards. Raises ModelError if even a whole pass does not
         reproduce the recorded output: then the model is not deterministic.
         """
-        from .tail_verify import verify_record
-
         verify_record(self)
         return self.mode == "replay"
 
     def bytes_per_row(self) -> int:
         """Memory that one row's graph keeps between forward and backward (measured once per input shape)."""
         if self._shape.bytes_per_row is None:
-            from .tail_verify import graph_bytes
-
             self._shape.bytes_per_row = graph_bytes(self)
         return self._shape.bytes_per_row
 
