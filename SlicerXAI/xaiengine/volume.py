@@ -79,6 +79,28 @@ def read_volume(path: Path | str, allow_channels: bool = False, series_uid: str 
     return volume
 
 
+def read_image2d(path: Path | str, allow_color: bool = False) -> Volume:
+    """Read a two-dimensional image (PNG, JPEG, TIFF, BMP, DICOM X-ray) as (I, J, 1), or (3, I, J, 1) in color.
+
+    i runs to the right of the image, j downwards, as in 3D Slicer. Spacing in mm is that of the DICOM header, else 1.
+    X-rays stored with low values for white (MONOCHROME1) are inverted.
+
+    Raises:
+        InputError: the file is missing, unreadable, of another kind, or in color where gray values are expected.
+    """
+    from .formats import explained_errors
+    from .formats.image2d import read_image
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.", "Check the path, or choose the file again.")
+    with explained_errors(path):
+        image = read_image(path)
+        if image.channels > 1 and not allow_color:
+            raise InputError("the image is in color; gray values were expected.", "Save it as a gray-value image.")
+    return image
+
+
 def check_volume(volume: Volume, *, allow_2d: bool = False, smallest_voxel_count: int = SMALLEST_VOXEL_COUNT) -> None:
     """Refuse a volume that no model can say anything sensible about.
 

@@ -12,6 +12,7 @@ from ..errors import InputError, XAIError
 from ..volume import Volume
 
 READABLE = ".nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd, or a folder with a DICOM series"
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd", ".dcm", ".ima", ".dicom")
 
 
@@ -24,7 +25,7 @@ def format_suffix(path: Path) -> str:
 def volume_name(path: Path) -> str:
     """The name that a volume read from a file gets: the file's without its suffix."""
     suffix = format_suffix(path)
-    return path.name[: -len(suffix)] if suffix else path.name
+    return path.name[: -len(suffix)] if suffix else path.stem
 
 
 def read_file(path: Path, series_uid: str = "") -> Volume:
@@ -80,6 +81,8 @@ def _read_known(path: Path, series_uid: str) -> Volume:
         (array, grid), unit = nifti_format.read_nifti(path), ""
     elif suffix in (".mha", ".mhd"):
         (array, grid), unit = metaimage_format.read_metaimage(path), ""
+    elif path.suffix.lower() in PICTURES:
+        raise InputError("this is a two-dimensional image; a volume was expected.", "Choose a scan with slices.")
     else:
         raise InputError(
             f"the extension is not one of a volume; {READABLE} was expected.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from pydicom.errors import InvalidDicomError
 from ..errors import InputError
 from ..grid import Grid
 from ..volume import Volume
+from . import volume_name
 from .nifti_format import rescaled
 
 SPACING_TOLERANCE = 0.01
@@ -37,29 +40,41 @@ def read_series(path: Path, series_uid: str = "") -> Volume:
     Raises:
         InputError: no images, several series, unequal slices, missing or doubled slices, unknown compression.
     """
-    folder = path if path.is_dir() else path.parent
-    series = _series_in(folder)
-    if not series_uid and path.is_file():
-        series_uid = str(pydicom.dcmread(path, **_HEADER_ONLY).get("SeriesInstanceUID", ""))
-    files = _chosen(series, series_uid, folder)
-    headers = [pydicom.dcmread(file, **_HEADER_ONLY) for file in files]
-    name = str(headers[0].get("SeriesDescription", "")).strip() or path.stem
-    if len(files) == 1 and int(headers[0].get("NumberOfFrames", 1)) > 1:
-        from .dicom_multiframe import read_multiframe
+    with warnings.catch_warnings():
+        # pydicom warns of every small breach of the standard, of which clinical files are full.
+        warnings.simplefilter("ignore")
+        files = _files(path, series_uid)
+        headers = [pydicom.dcmread(file, **_HEADER_ONLY) for file in files]
+        if len(files) == 1 and _frames(headers[0]) > 1:
+            from .dicom_multiframe import read_multiframe
 
-        array, grid = read_multiframe(files[0])
-    else:
-        _check_alike(headers)
-        order, grid = _sorted_grid(headers)
-        array = _stacked([files[index] for index in order], grid.shape)
+            array, grid = read_multiframe(files[0])
+        else:
+            _check_alike(headers)
+            order, grid = _sorted_grid(headers)
+            array = _stacked([files[index] for index in order], grid.shape)
+    name = str(headers[0].get("SeriesDescription", "")).strip() or volume_name(path)
     unit = "HU" if str(headers[0].get("Modality", "")) == "CT" else ""
     return Volume(array, grid, name, unit, path)
 
 
-def _series_in(folder: Path) -> dict[str, list[Path]]:
-    """The files with images in a folder and below it, by series."""
+def _files(path: Path, series_uid: str) -> list[Path]:
+    if path.is_dir():
+        return _chosen(_series_in(path.rglob("*")), series_uid, path)
+    header = pydicom.dcmread(path, **_HEADER_ONLY)
+    if _frames(header) > 1:
+        return [path]
+    return _chosen(_series_in(path.parent.glob("*")), series_uid or str(header.get("SeriesInstanceUID", "")), path)
+
+
+def _frames(header: Dataset) -> int:
+    return int(header.get("NumberOfFrames") or 1)
+
+
+def _series_in(entries: Iterable[Path]) -> dict[str, list[Path]]:
+    """The files with images, by series."""
     series: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
+    for file in sorted(entry for entry in entries if entry.is_file()):
         try:
             header = pydicom.dcmread(file, **_HEADER_ONLY)
         except (InvalidDicomError, OSError, EOFError):
