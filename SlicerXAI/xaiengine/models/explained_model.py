@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .files import ModelFiles
+
 ModelTask = Literal["classification", "multilabel", "regression", "segmentation"]
 Inference = Literal["whole", "slices", "sliding_window"]
 
@@ -58,7 +60,8 @@ class ExplainedModel:
     (a channel-first MetaTensor in RAS millimetres) into the network's input. ``labels`` name the outputs:
     the channels of the last layer. ``digest`` is the SHA-256 of weights and configuration. ``defaults`` are
     the model's own settings per task (``configs/explanation.json``). ``select_output`` takes the tensor
-    out of tuples, lists and dictionaries that a network may return.
+    out of tuples, lists and dictionaries that a network may return. ``files`` reads the model's own files;
+    ``reference`` names the one with the statistics of its layers over reference images, if it has one.
     """
 
     name: str
@@ -80,6 +83,8 @@ class ExplainedModel:
     select_output: Callable[[Any], Any] = lambda output: output
     target: str = ""
     notes: tuple[str, ...] = ()
+    files: ModelFiles | None = None
+    reference: str = ""
 
     def to(self, device: torch.device) -> ExplainedModel:
         """The same model with its network on a device."""
@@ -115,3 +120,16 @@ class ExplainedModel:
 
         with torch.inference_mode():
             return self.select_output(self.network(batch.to(self.device)))
+
+    def read_reference(self) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
+        """Tensors and metadata of the model's reference statistics; None when it ships none.
+
+        Raises:
+            ModelError: the file named in ``configs/explanation.json`` is missing or damaged.
+        """
+        if not self.reference or self.files is None:
+            return None
+        from .weights import read_safetensors_metadata, read_state
+
+        metadata = read_safetensors_metadata(self.files.read(self.reference), self.reference)
+        return read_state(self.files, self.reference), metadata
