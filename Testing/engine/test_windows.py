@@ -8,7 +8,6 @@ import pytest
 import torch
 from monai.inferers import sliding_window_inference
 from torch import nn
-
 from xaiengine.errors import ModelError, OptionError
 from xaiengine.models.explained_model import Inferer
 from xaiengine.segmentation_targets import SoftDiceTarget, SoftVolumeTarget, VoxelTarget
