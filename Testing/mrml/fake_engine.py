@@ -7,6 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1])]
 
 
 def send(**event) -> None:
@@ -15,6 +18,20 @@ def send(**event) -> None:
 
 def finish(identity, **result) -> None:
     send(id=identity, event="finished", result={"status": "finished", "values": {"pid": os.getpid()}, **result})
+
+
+def quantify(identity, job: dict) -> None:
+    """Leave the example result in the job's output folder, as the real task would on this scan."""
+    from host.example_result import write_example_result
+    from xaiengine.volume import read_volume
+
+    send(id=identity, event="progress", stage="Explaining", fraction=0.25, seconds_left=40.0)
+    grid = read_volume(job["inputs"]["volume"]).grid
+    folder = write_example_result(Path(job["output"]), grid.shape, grid.affine)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result["provenance"]["job"] = job
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    finish(identity, **result)
 
 
 def answer(command: dict) -> None:
@@ -56,6 +73,8 @@ def answer(command: dict) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
         send(id=identity, event="progress", stage="hanging", fraction=0.5, child=child.pid)
         threading.Event().wait()
+    elif task == "quantify-lesions":
+        quantify(identity, job)
     elif task == "environment":
         finish(identity, values={"pid": os.getpid(), "environment": dict(os.environ), "path": sys.path})
 

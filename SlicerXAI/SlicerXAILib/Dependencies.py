@@ -1,0 +1,179 @@
+"""The Python packages that the engine needs: found without importing them, installed with the user's consent.
+
+Importing torch can end the Slicer application, and a half-finished installation cannot be imported at all;
+so only the packages' metadata and files are looked at.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import slicer
+
+from .EngineErrors import EngineError
+
+REQUIREMENTS_FILE = Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt"
+REQUESTER = "SlicerXAI"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package and the least version of it."""
+
+    name: str
+    minimum: str
+
+    def __str__(self) -> str:
+        return f"{self.name}>={self.minimum}"
+
+
+def readRequirements(path: Path = REQUIREMENTS_FILE) -> list[Requirement]:
+    """Return the requirements of a file that holds one ``name>=version`` a line."""
+    lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Requirement(*(part.strip() for part in line.split(">="))) for line in lines if line]
+
+
+def installedVersion(name: str) -> str | None:
+    """Return the version that a package's metadata states, without importing the package."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def missingRequirements(requirements: Sequence[Requirement] | None = None) -> list[Requirement]:
+    """Return what is absent or too old."""
+    wanted = readRequirements() if requirements is None else requirements
+    return [item for item in wanted if not _suffices(installedVersion(item.name), item.minimum)]
+
+
+def torchProblem() -> str:
+    """Say what is wrong with the installed torch and how to mend it; empty if it is whole or absent."""
+    again = "In the PyTorch Utils module click Uninstall, restart Slicer, and install it again."
+    version = installedVersion("torch")
+    isFound = importlib.util.find_spec("torch") is not None
+    if version is None:
+        return f"There is a torch folder without its metadata: an installation was cut off. {again}" if isFound else ""
+    if not isFound:
+        return f"torch {version} is registered, but its files are gone. {again}"
+    damaged = _damagedFiles("torch")
+    if damaged:
+        return f"torch {version} is installed in part: {damaged[0]} is missing or cut off. {again}"
+    wanted = _pinned("torchvision", "torch")
+    if wanted and wanted != version.partition("+")[0]:
+        return (
+            f"torchvision {installedVersion('torchvision')} is made for torch {wanted}, but torch {version} is "
+            "installed. Uninstall torchvision, or install both again with the PyTorch Utils module."
+        )
+    return ""
+
+
+def whyNotReady() -> str:
+    """Say what keeps the engine from running here; empty if nothing does."""
+    problem = torchProblem()
+    if problem:
+        return problem
+    missing = ", ".join(str(item) for item in missingRequirements())
+    return f"These Python packages are needed: {missing}." if missing else ""
+
+
+def install(confirm: Callable[[str], bool]) -> bool:
+    """Install what is missing; returns False if the user declines.
+
+    torch goes through the PyTorch extension, which finds the build for this machine's GPU; the rest through
+    Slicer's package manager.
+
+    :param confirm: asks the user whether the packages named in its text may be installed.
+    :raises EngineError: the PyTorch extension is absent, or torch could not be installed.
+    """
+    missing = missingRequirements()
+    if not missing:
+        return True
+    if not confirm("These Python packages will be installed: " + ", ".join(str(item) for item in missing)):
+        return False
+    torch = [item for item in missing if item.name == "torch"]
+    if torch:
+        _installTorch(torch[0])
+    _installPackages([item for item in missing if item.name != "torch"])
+    importlib.invalidate_caches()
+    return not missingRequirements()
+
+
+def offlineInstructions() -> str:
+    """Say how to bring the packages to a machine without network."""
+    names = " ".join(f'"{item}"' for item in missingRequirements() or readRequirements())
+    return (
+        "On a machine with network, the same operating system and the same Slicer, run in a terminal:\n"
+        f"  PythonSlicer -m pip download {names} -d wheels\n"
+        "Copy the folder wheels to this machine and run:\n"
+        f"  PythonSlicer -m pip install --no-index --find-links wheels {names}"
+    )
+
+
+def _installTorch(requirement: Requirement) -> None:
+    try:
+        import PyTorchUtils
+    except ImportError as error:
+        raise EngineError(
+            "torch is not installed, and the PyTorch extension, which installs it, is missing.",
+            "Install the PyTorch extension in the Extensions Manager, restart Slicer and try again.",
+        ) from error
+    logic = PyTorchUtils.PyTorchUtilsLogic()
+    if logic.installTorch(askConfirmation=False, torchVersionRequirement=f">={requirement.minimum}") is None:
+        raise EngineError(
+            "torch could not be installed.", "See the log, and install it with the PyTorch Utils module."
+        )
+
+
+def _installPackages(requirements: Sequence[Requirement]) -> None:
+    if not requirements:
+        return
+    try:
+        from slicer import packaging
+    except ImportError:  # Slicer 5.10
+        slicer.util.pip_install([str(item) for item in requirements])
+        return
+    packaging.pip_ensure(
+        packaging.load_requirements(REQUIREMENTS_FILE),
+        requester=REQUESTER,
+        skip_packages=["torch", "SimpleITK"],
+    )
+
+
+def _suffices(version: str | None, minimum: str) -> bool:
+    return version is not None and _numbers(version) >= _numbers(minimum)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the release numbers of a version: ``(2, 6)`` for ``2.6.0+cpu``, zeros at the end left out."""
+    numbers = [int(part) for part in re.match(r"[0-9.]*", version).group().split(".") if part]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _damagedFiles(name: str) -> list[str]:
+    """Return the package's own libraries and start file that are missing or of another size than installed."""
+    files = metadata.files(name) or []
+    relevant = [file for file in files if str(file) == f"{name}/__init__.py" or str(file.parent) == f"{name}/lib"]
+    return [str(file) for file in relevant if not _isWhole(file)]
+
+
+def _isWhole(file: metadata.PackagePath) -> bool:
+    path = Path(file.locate())
+    return path.is_file() and (file.size is None or path.stat().st_size == file.size)
+
+
+def _pinned(name: str, dependency: str) -> str | None:
+    """Return the one version of a dependency that a package asks for."""
+    try:
+        wanted = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return None
+    pins = (re.match(rf"{dependency}\s*\(?==\s*([0-9.]+)", item) for item in wanted)
+    return next((pin.group(1) for pin in pins if pin), None)

@@ -1,0 +1,134 @@
+"""One task on its way: from nodes to a job folder, through the engine, to nodes."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import slicer
+
+from .EngineErrors import EngineError
+from .EngineProcess import EngineProcess
+from .JobWriter import JobFolder
+from .ResultLoader import LoadedResult, loadResult
+from .Signal import Signal
+
+
+class TaskRun:
+    """Starts a task when it is made.
+
+    Signals: ``progress(fraction, text)``, ``logged(text)``, then one of ``finished(LoadedResult)`` and
+    ``failed(EngineError)``. The job folder is removed in either case.
+    """
+
+    def __init__(
+        self,
+        engine: EngineProcess,
+        task: str,
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        temporaryPath: str,
+        **more: Any,
+    ) -> None:
+        """:param more: other fields of the job: ``model``, ``device``, ``seed``, ``trust_model``.
+
+        :raises EngineError: an input cannot be used, or the engine cannot be started.
+        """
+        self.progress, self.logged = Signal(), Signal()
+        self.finished, self.failed = Signal(), Signal()
+        self.result: LoadedResult | None = None
+        self.error: EngineError | None = None
+        self._engine = engine
+        self._inputNode = _firstNode(inputs)
+        self._inputName = self._inputNode.GetName() if self._inputNode else ""
+        self._folder = JobFolder(temporaryPath)
+        try:
+            job = self._folder.job(task, inputs, options, **more)
+            self._connect()
+            self._jobId = engine.submit(job)
+        except Exception:
+            self._leave()
+            raise
+
+    def wait(self, idle: Any = None) -> LoadedResult:
+        """Return the loaded result.
+
+        :raises EngineError: the task failed or was cancelled.
+        """
+        while self.result is None and self.error is None:
+            self._engine.processEvents(timeout=0.05)
+            if idle is not None:
+                idle()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def cancel(self) -> None:
+        if self._engine.currentJob == self._jobId:
+            self._engine.cancel()
+
+    def _slots(self) -> tuple[tuple[Signal, Any], ...]:
+        return (
+            (self._engine.progress, self._onProgress),
+            (self._engine.logged, self._onLogged),
+            (self._engine.finished, self._onFinished),
+            (self._engine.failed, self._onFailed),
+        )
+
+    def _connect(self) -> None:
+        for signal, slot in self._slots():
+            signal.connect(slot)
+
+    def _leave(self) -> None:
+        for signal, slot in self._slots():
+            signal.disconnect(slot)
+        self._folder.remove()
+
+    def _onProgress(self, jobId: str, event: Mapping[str, Any]) -> None:
+        if jobId == self._jobId:
+            self.progress.emit(float(event.get("fraction") or 0.0), progressText(event))
+
+    def _onLogged(self, jobId: str | None, text: str) -> None:
+        if jobId == self._jobId:
+            self.logged.emit(text)
+
+    def _onFinished(self, jobId: str, _result: Mapping[str, Any]) -> None:
+        if jobId != self._jobId:
+            return
+        try:
+            result = loadResult(self._folder.output, self._inputNode, self._inputName)
+            result.warnings = [*self._folder.notes, *result.warnings]
+        except EngineError as error:
+            self._fail(error)
+            return
+        except Exception as error:
+            message = f"The result cannot be shown: {type(error).__name__}: {error}."
+            self._fail(EngineError(message, "Please report it with the log.", traceback.format_exc()))
+            return
+        self.result = result
+        self._leave()
+        self.finished.emit(result)
+
+    def _onFailed(self, jobId: str, error: EngineError) -> None:
+        if jobId == self._jobId:
+            self._fail(error)
+
+    def _fail(self, error: EngineError) -> None:
+        self.error = error
+        self._leave()
+        self.failed.emit(error)
+
+
+def progressText(event: Mapping[str, Any]) -> str:
+    """Return what is being done and how long it will take: ``Explaining, about 40 s left``."""
+    stage = str(event.get("stage") or "")
+    seconds = event.get("seconds_left")
+    if seconds is None:
+        return stage
+    left = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f"{stage}, about {left} left"
+
+
+def _firstNode(inputs: Mapping[str, Any]) -> Any:
+    return next((value for value in inputs.values() if isinstance(value, slicer.vtkMRMLNode)), None)

@@ -1,0 +1,1 @@
+"""Panels of the module; only these files need Qt."""

@@ -1,0 +1,138 @@
+"""Missing, old and half-installed packages are found by their files, and mended with consent."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from SlicerXAILib import Dependencies
+from SlicerXAILib.Dependencies import Requirement
+from SlicerXAILib.EngineErrors import EngineError
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """A site-packages folder of its own, the only place where packages are looked for."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    for name in ("torch", "torchvision"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+def installPackage(folder: Path, name: str, version: str, requires: str = "") -> Path:
+    """Install a package of one library and one start file, as pip would leave it."""
+    metadata = folder / f"{name}-{version}.dist-info"
+    metadata.mkdir()
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (metadata / "METADATA").write_text(text + (f"Requires-Dist: {requires}\n" if requires else ""))
+    library = folder / name / "lib" / "libcore.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"x" * 100)
+    (folder / name / "__init__.py").write_text("raise ImportError\n")
+    size = (folder / name / "__init__.py").stat().st_size
+    (metadata / "RECORD").write_text(f"{name}/__init__.py,,{size}\n{name}/lib/libcore.so,,100\n")
+    return library
+
+
+def test_a_whole_installation_has_no_problem_and_is_not_imported(packages):
+    installPackage(packages, "torch", "2.13.0+cpu")
+    assert Dependencies.torchProblem() == ""
+    assert "torch" not in sys.modules
+
+
+def test_an_absent_torch_is_missing_but_no_problem(packages):
+    assert Dependencies.torchProblem() == ""
+    assert Requirement("torch", "2.6") in Dependencies.missingRequirements()
+    assert "torch>=2.6" in Dependencies.whyNotReady()
+
+
+def test_a_cut_off_library_is_named(packages):
+    installPackage(packages, "torch", "2.13.0").write_bytes(b"x" * 40)
+    assert "libcore.so is missing or cut off" in Dependencies.torchProblem()
+    assert "Uninstall" in Dependencies.whyNotReady()
+
+
+def test_a_folder_without_metadata_is_half_an_installation(packages):
+    (packages / "torch").mkdir()
+    (packages / "torch" / "__init__.py").write_text("")
+    assert "without its metadata" in Dependencies.torchProblem()
+
+
+def test_metadata_without_files_is_half_an_installation(packages):
+    installPackage(packages, "torch", "2.13.0")
+    (packages / "torch").rename(packages / "gone")
+    assert "its files are gone" in Dependencies.torchProblem()
+
+
+def test_a_torchvision_made_for_another_torch_is_named(packages):
+    installPackage(packages, "torch", "2.13.0+cpu")
+    installPackage(packages, "torchvision", "0.20.0", "torch (==2.5.0)")
+    assert "torchvision 0.20.0 is made for torch 2.5.0, but torch 2.13.0" in Dependencies.torchProblem()
+
+
+@pytest.mark.parametrize(
+    ("installed", "minimum", "missing"),
+    [("1.6.0", "1.6", False), ("1.10", "1.6", False), ("1.5.9", "1.6", True), ("2.0rc1", "1.6", False)],
+)
+def test_versions_are_compared_as_numbers(packages, installed, minimum, missing):
+    installPackage(packages, "monai", installed)
+    wanted = Requirement("monai", minimum)
+    assert (wanted in Dependencies.missingRequirements([wanted])) == missing
+
+
+def test_the_shipped_requirements_are_those_of_the_package():
+    text = PYPROJECT.read_text(encoding="utf-8")
+    block = text.partition("dependencies = [")[2].partition("]")[0]
+    declared = [line.strip().strip('",') for line in block.splitlines() if line.strip()]
+    assert [str(item) for item in Dependencies.readRequirements()] == declared
+
+
+def test_nothing_is_installed_without_consent(packages, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Dependencies, "_installTorch", lambda _requirement: pytest.fail("torch was installed"))
+    assert Dependencies.install(lambda text: asked.append(text)) is False
+    assert "monai>=1.6" in asked[0]
+
+
+def test_torch_is_installed_by_the_pytorch_extension_and_the_rest_by_slicer(packages, monkeypatch):
+    calls = []
+
+    class PyTorchUtilsLogic:
+        def installTorch(self, askConfirmation, torchVersionRequirement):
+            calls.append(("torch", torchVersionRequirement))
+            return True
+
+    utils = types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic)
+    packaging = types.SimpleNamespace(
+        load_requirements=lambda path: Path(path).name,
+        pip_ensure=lambda wanted, requester, skip_packages: calls.append((wanted, requester, skip_packages)),
+    )
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", utils)
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    monkeypatch.setattr("slicer.packaging", packaging, raising=False)
+    Dependencies.install(lambda text: True)
+    assert calls == [("torch", ">=2.6"), ("requirements.txt", "SlicerXAI", ["torch", "SimpleITK"])]
+
+
+def test_without_the_pytorch_extension_the_user_is_told_to_install_it(packages):
+    with pytest.raises(EngineError, match="PyTorch extension in the Extensions Manager"):
+        Dependencies.install(lambda text: True)
+
+
+def test_an_older_slicer_installs_with_its_pip(packages, monkeypatch):
+    for item in Dependencies.readRequirements():
+        if item.name != "captum":
+            installPackage(packages, item.name, "99.0")
+    installed = []
+    monkeypatch.setattr("slicer.util.pip_install", installed.extend)
+    Dependencies.install(lambda text: True)
+    assert installed == ["captum>=0.9"]
+
+
+def test_offline_machines_get_the_list_of_packages(packages):
+    text = Dependencies.offlineInstructions()
+    assert '"torch>=2.6"' in text and "--no-index" in text
