@@ -18,6 +18,7 @@ from ..errors import ModelError, TrustError
 LONGEST_EXPRESSION = 2000
 LONGEST_VALUE = 10_000
 LARGEST_NUMBER = 2**53
+CORRECT_REMEDY = "Correct the entry in the model's configuration."
 TRUST_REMEDY = (
     "If you know who made this model and trust them, say so (--trust-model, or Trust this model in the panel)."
 )
@@ -54,7 +55,9 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 def _range(*limits: int) -> list[int]:
     numbers = range(*limits)
     if len(numbers) > LONGEST_VALUE:
-        raise ModelError(f"range{limits} has {len(numbers)} items; at most {LONGEST_VALUE} are allowed.")
+        raise ModelError(
+            f"range{limits} has {len(numbers)} items; at most {LONGEST_VALUE} are allowed.", CORRECT_REMEDY
+        )
     return list(numbers)
 
 
@@ -115,13 +118,15 @@ def evaluate(
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if _is_statement(source):
             raise TrustError(f"The statement {_short(text)} would run code{place}.", TRUST_REMEDY) from None
-        raise ModelError(f"The expression {_short(text)} is not readable{place}: {error}.") from None
+        raise ModelError(f"The expression {_short(text)} is not readable{place}: {error}.", CORRECT_REMEDY) from None
     try:
         return _Evaluator(names, reference, class_named, text, place).value(tree.body)
     except (TrustError, ModelError):
         raise
     except Exception as error:
-        raise ModelError(f"The expression {_short(text)} cannot be computed{place}: {error}.") from error
+        raise ModelError(
+            f"The expression {_short(text)} cannot be computed{place}: {error}.", CORRECT_REMEDY
+        ) from error
 
 
 def _is_statement(source: str) -> bool:

@@ -28,6 +28,10 @@ _RELATIVE = re.compile(r"([@%])((?:::)+)")
 _NOT_ARGUMENTS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 
 
+class _MissingEntry(ModelError):
+    """A reference to an entry that does not exist."""
+
+
 @dataclass(frozen=True)
 class Component:
     """A ``_target_`` entry with its arguments resolved; ``where`` is its id in the configuration."""
@@ -107,7 +111,7 @@ class SafeConfig:
     def __contains__(self, identifier: str) -> bool:
         try:
             self.raw(identifier)
-        except ModelError:
+        except _MissingEntry:
             return False
         return True
 
@@ -209,7 +213,11 @@ class SafeConfig:
         else:
             content = self._content
         for key in _split(identifier):
-            content = self._expanded(_child(content, key, identifier), identifier, depth + 1)
+            try:
+                content = _child(content, key, identifier)
+            except _MissingEntry as error:
+                raise ModelError(error.message, error.remedy) from None
+            content = self._expanded(content, identifier, depth + 1)
         content = self._expanded(content, identifier, depth + 1)
         _check_size(content, f"The content of {value!r}")
         return copy.deepcopy(content)
@@ -258,7 +266,7 @@ def _child(value: Any, key: str, identifier: str) -> Any:
             return value[int(key)]
     except (KeyError, ValueError, IndexError):
         pass
-    raise ModelError(
+    raise _MissingEntry(
         f"The model's configuration has no entry {identifier!r}.", "Check the references in its configs folder."
     )
 
