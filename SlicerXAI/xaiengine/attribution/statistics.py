@@ -99,19 +99,30 @@ class ReferenceStatistics:
         try:
             with safe_open(str(path), framework="pt") as stream:
                 metadata = stream.metadata() or {}
-                if metadata.get("format") != _FORMAT:
-                    raise InputError(f"{path} holds no reference statistics that this version can read.", remedy)
-                tensors = {name: stream.get_tensor(name) for name in ("mean", "std", "active")}
-                samples = int(metadata["samples"])
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}
         except FileNotFoundError as error:
             raise InputError(f"There is no file {path} with reference statistics.", remedy) from error
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be read as reference statistics: {error}.", remedy) from error
-        return cls(
-            tensors["mean"], tensors["std"], tensors["active"].bool(), samples,
-            metadata.get("scope", "position"), metadata.get("after_relu") == "1",
-            {key[5:]: value for key, value in metadata.items() if key.startswith("user.")},
-        )  # fmt: skip
+        return cls.from_tensors(tensors, metadata, str(path))
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> ReferenceStatistics:
+        """From the content of a safetensors file; ``name`` is said in errors.
+
+        Raises InputError when it holds something else.
+        """
+        remedy = "Fit the reference statistics again."
+        if metadata.get("format") != _FORMAT:
+            raise InputError(f"{name} holds no reference statistics that this version can read.", remedy)
+        try:
+            parts = (tensors["mean"].float(), tensors["std"].float(), tensors["active"].bool())
+            samples = int(metadata["samples"])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{name} cannot be read as reference statistics: {error}.", remedy) from error
+        user = {key[5:]: value for key, value in metadata.items() if key.startswith("user.")}
+        scope = metadata.get("scope", "position")
+        return cls(*parts, samples, scope, metadata.get("after_relu") == "1", user)
 
 
 class StatisticsAccumulator:

@@ -1,0 +1,176 @@
+"""From a CT to measured lesions, in memory: explain, restore, threshold, measure.
+
+CT -> model's preprocessing -> slices -> probability -> map of the slices called lesion
+   -> the scan's own grid -> threshold -> connected parts of the lungs -> volumes, burden, severity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..attribution.reference_store import find_statistics
+from ..attribution.statistics import ReferenceStatistics
+from ..grid import Grid
+from ..preprocessing import Preprocessed, preprocess
+from ..progress import Progress
+from ..resample import resample
+from ..volume import Volume
+from .comparison import LesionComparison, compare_lesions
+from .components import Refinement, find_lesions
+from .quantify import Quantification, quantify_lesions
+from .regions import LungRegions
+from .seeds import BurdenSpread, spread_over_seeds
+from .settings import LesionSettings
+from .slice_maps import SliceMaps, explain_slices, own_statistics, predict_slices, slices_of
+from .threshold import Threshold, absolute_threshold, otsu_threshold
+
+if TYPE_CHECKING:
+    from ..models.explained_model import ExplainedModel
+
+GIGABYTE = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class LesionFindings:
+    """Everything found in one scan. ``bits`` (I, J, K) float32 and ``labels`` int32 are on the scan's grid."""
+
+    maps: SliceMaps
+    bits: np.ndarray
+    labels: np.ndarray
+    regions: LungRegions
+    threshold: Threshold
+    quantification: Quantification
+    spread: tuple[BurdenSpread, ...]
+    comparison: LesionComparison | None
+
+
+def quantify_scan(
+    volume: Volume,
+    model: ExplainedModel,
+    settings: LesionSettings,
+    regions: LungRegions,
+    *,
+    target: int,
+    reference: np.ndarray | None = None,
+    seed: int = 0,
+    repeats: int = 1,
+    memory_gb: float = 4.0,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
+) -> LesionFindings:
+    """Find and measure the lesions of one scan.
+
+    ``reference`` (I, J, K) bool: known lesions to compare with. ``repeats``: runs with the seeds seed, seed + 1...;
+    maps and lesions are those of the first.
+    """
+    progress = progress or Progress()
+    progress.stage("Preparing the scan", 1)
+    prepared = preprocess(volume, model.preprocessing())
+    slices, axis = slices_of(prepared, model.inferer.plane)
+    progress.stage("Reading the slices", len(slices))
+    probability = predict_slices(model, slices, target, progress.advance)
+    statistics = _statistics(model, settings, slices, warn)
+    called = int((probability >= settings.minimum_probability).sum())
+    log(f"{called} of {len(slices)} slices are called {model.labels[target]}.")
+    progress.stage("Explaining the slices", 1000)
+    runs: list[tuple[SliceMaps, np.ndarray, np.ndarray, Threshold, Quantification]] = []
+    for number in range(repeats):
+        maps = explain_slices(
+            model,
+            prepared,
+            settings,
+            target,
+            probability=probability,
+            statistics=statistics,
+            seed=seed + number,
+            memory_budget=int(memory_gb * GIGABYTE / 4),
+            advance=lambda share, number=number: progress.update(int(1000 * (number + share) / repeats), 1000),
+        )
+        runs.append((maps, *_measure(maps, prepared, volume, regions, settings)))
+    for text in runs[0][0].warnings:
+        warn(text)
+    maps, bits, labels, threshold, quantification = runs[0]
+    progress.stage("Measuring", 1)
+    comparison = None if reference is None else compare_lesions(labels, reference, volume.grid)
+    spread = spread_over_seeds([run[-1] for run in runs])
+    return LesionFindings(maps, bits, labels, regions, threshold, quantification, spread, comparison)
+
+
+def scan_units(grid: Grid, slice_step_mm: float) -> float:
+    """Bits per voxel of the scan for one bit per cm² of slice.
+
+    A slice speaks for a slab as thick as the distance to the next; the map's sum over the scan is then the total of
+    bits of all slices, whatever the voxels' size.
+    """
+    return grid.voxel_volume_ml * 10.0 / slice_step_mm
+
+
+def restore_density(maps: SliceMaps, grid: Grid) -> np.ndarray:
+    """The maps' density (I, J, K) float32 on the scan's grid, linear between cells and slices."""
+    return resample(maps.density, maps.grid, grid, "linear", outside=0.0)
+
+
+def refinement_of(settings: LesionSettings) -> Refinement | None:
+    """How the coarse map is fitted to the scan's densities; None where the model asks for nothing."""
+    floor = None if settings.denser_than <= -1024 else settings.denser_than
+    if floor is None and not settings.closing:
+        return None
+    return Refinement(
+        hu_floor=floor,
+        growth_mm=settings.growth if floor is not None else 0.0,
+        smoothing_mm=settings.smoothing,
+        closing_mm=settings.closing,
+    )
+
+
+def _measure(
+    maps: SliceMaps, prepared: Preprocessed, volume: Volume, regions: LungRegions, settings: LesionSettings
+) -> tuple[np.ndarray, np.ndarray, Threshold, Quantification]:
+    step = float(np.linalg.norm(prepared.grid.affine[:3, maps.slice_axis]))
+    unit = scan_units(volume.grid, step) if settings.is_bottleneck else 1.0
+    bits = restore_density(maps, volume.grid)
+    bits *= unit
+    threshold = _threshold(settings, bits, regions, unit)
+    labels = find_lesions(
+        bits,
+        regions.lungs.combined,
+        volume.grid,
+        threshold.value,
+        minimal_volume_ml=settings.minimum_volume,
+        hu=volume.array,
+        refinement=refinement_of(settings),
+    )
+    quantification = quantify_lesions(labels, bits, volume.grid, regions.lungs, hu=volume.array, lobes=regions.lobes)
+    return bits, labels, threshold, quantification
+
+
+def _threshold(settings: LesionSettings, bits: np.ndarray, regions: LungRegions, unit: float) -> Threshold:
+    if settings.threshold_method == "absolute":
+        return absolute_threshold(settings.threshold)
+    calibrated = settings.chosen.threshold(settings.fraction) * unit if settings.chosen.healthy else 0.0
+    if settings.threshold_method == "otsu":
+        # calibration is the floor: a healthy lung has two classes by Otsu as well
+        inside = bits[regions.lungs.combined]
+        return otsu_threshold(inside[inside > 0] if (inside > 0).any() else inside, floor=calibrated)
+    share = settings.fraction
+    calibrated = settings.chosen.threshold(share) * unit
+    return Threshold(calibrated, "calibrated", f"exceeded by {share:.3%} of the lungs in lesion-free scans")
+
+
+def _statistics(model, settings, slices, warn) -> ReferenceStatistics | None:
+    if not settings.is_bottleneck:
+        return None
+    layer = settings.layer_of(model)
+    statistics = find_statistics(model, layer)
+    if statistics is not None:
+        return statistics
+    warn(
+        f"There are no reference statistics for the layer {layer} of {model.name}: the noise is drawn from this "
+        "scan's own slices. Fit them over healthy scans with the task fit-reference."
+    )
+    return own_statistics(model, slices, layer)
