@@ -180,7 +180,7 @@ def test_extra_memory_is_bounded_by_slabs(target):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    slabs = 200 * 1024 * 1024
+    slabs = 100 * 1024 * 1024
     assert peak < result.nbytes + slabs
 
 
