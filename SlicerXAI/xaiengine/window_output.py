@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, bfloat16, float16, isfinite
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, bfloat16, float16, isfinite, nn
 from torch.nn import functional
 
 from .errors import ModelError
@@ -44,3 +47,15 @@ def checked_logits(output: Tensor, batch: Tensor) -> Tensor:
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[batch.ndim - 2]
         output = functional.interpolate(output, size=batch.shape[2:], mode=mode, align_corners=False)
     return output
+
+
+class WindowNetwork(nn.Module):
+    """A network whose outputs are float32, one per voxel of the window, and checked; ``network`` is the original."""
+
+    def __init__(self, network: nn.Module, select_output: Callable[[Any], Any] = lambda output: output) -> None:
+        super().__init__()
+        self.network = network
+        self.select_output = select_output
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return checked_logits(self.select_output(self.network(batch)), batch)

@@ -99,7 +99,7 @@ class WindowedModel:
             return functional.pad(image, sides, value=layout.cval)
         return functional.pad(image, sides, mode=layout.padding_mode)
 
-    def _padding_adjoint(self, gradient: Tensor, image: Tensor) -> Tensor:
+    def padding_adjoint(self, gradient: Tensor, image: Tensor) -> Tensor:
         """The gradient with respect to the image, from that with respect to the padded image."""
         if not self.layout.is_padded:
             return gradient
@@ -202,7 +202,7 @@ class WindowedModel:
         for part in self._relevant_batches(cotangents):
             batch, output = self._with_graph(padded, list(part))
             self._pull_back_batch(part, batch, output, gradients, products, visit)
-        return [self._padding_adjoint(gradient, image) for gradient in gradients], products
+        return [self.padding_adjoint(gradient, image) for gradient in gradients], products
 
     def _relevant_batches(self, cotangents: Sequence[tuple[Box, Tensor]]) -> Iterator[dict[int, list]]:
         """Windows in batches, each with what every cotangent means at its output; see :meth:`window_cotangent`."""
@@ -266,7 +266,7 @@ class WindowedModel:
         if len(touched) <= self.batch_size:
             return self._gradients_at_once(image, targets, touched, visit)
         output, around = self.predict_for(image, targets)
-        values, cotangents = _evaluated(targets, output, around)
+        values, cotangents = evaluated(targets, output, around)
         return values, self.pull_back(image, cotangents, visit)[0]
 
     def _gradients_at_once(
@@ -279,11 +279,11 @@ class WindowedModel:
         blended = output.new_zeros(1, output.shape[1], *box_size(around))
         for index, logits in zip(touched, output.detach()):
             self.add_window(blended, wanted, index, logits)
-        values, cotangents = _evaluated(targets, blended * self.blending_share(blended.device)[wanted], around)
+        values, cotangents = evaluated(targets, blended * self.blending_share(blended.device)[wanted], around)
         part = {index: [self.window_cotangent(index, *pair) for pair in cotangents] for index in touched}
         gradients = [torch.zeros_like(padded) for _ in targets]
         self._pull_back_batch(part, batch, output, gradients, torch.zeros(len(targets)), visit)
-        return values, [self._padding_adjoint(gradient, image) for gradient in gradients]
+        return values, [self.padding_adjoint(gradient, image) for gradient in gradients]
 
     def windows_of(self, targets: Sequence[WindowTarget]) -> list[int]:
         """The windows that at least one target touches."""
@@ -312,7 +312,7 @@ class WindowedModel:
         )
 
 
-def _evaluated(
+def evaluated(
     targets: Sequence[WindowTarget], output: Tensor, around: Box
 ) -> tuple[Tensor, list[tuple[Box, Tensor]]]:
     """Values and cotangents of targets for the blended output on a box around all of them."""
