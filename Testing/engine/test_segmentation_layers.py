@@ -116,7 +116,7 @@ OBLIQUE = np.array([[0.9, 0.3, 0.1, -20], [-0.3, 1.1, 0.2, 7], [0.05, -0.2, -2.4
 @pytest.mark.parametrize("size", [(24, 20, 16), (23, 19, 7)])
 @pytest.mark.parametrize("place", [(11, 13, 4), (4, 6, 2), (20, 9, 5)])
 def test_the_lattice_lies_where_the_scan_lies(size, place):
-    """A bright voxel excites the cell at its own place in the patient: oblique, left-handed, padded, off the lattice."""
+    """A bright voxel excites the cell at its own place in the patient: oblique, left-handed, off the lattice."""
     network = nn.Sequential(nn.Conv3d(1, 1, 2, stride=2, bias=False), nn.Upsample(scale_factor=2)).eval()
     nn.init.ones_(network[0].weight)
     image = torch.zeros(1, 1, *size)
