@@ -53,7 +53,8 @@ def preprocess(volume: Volume, transforms: Sequence[Any]) -> Preprocessed:
 
     steps = flat(transforms)
     key = image_key(steps)
-    array = np.ascontiguousarray(volume.channels_first(), dtype=np.float32)
+    # A copy in any case: transforms may work in place.
+    array = np.array(volume.channels_first(), dtype=np.float32, order="C")
     meta = {MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
     image = MetaTensor(torch.from_numpy(array), affine=torch.tensor(volume.grid.affine), meta=meta)
     del array
@@ -83,6 +84,11 @@ def _single_image(data: Mapping[Any, Any], key: Any) -> Any:
             f"The model's preprocessing gives an array of shape {tuple(getattr(image, 'shape', ()))}; "
             "(channels, I, J, K) was expected.",
             "Slice-wise models take volumes too: slices are drawn from them afterwards.",
+        )
+    if 0 in image.shape:
+        raise ModelError(
+            f"The model's preprocessing leaves nothing of the scan (shape {tuple(image.shape)}).",
+            "Check that the scan shows the part of the body that the model was made for.",
         )
     return image
 

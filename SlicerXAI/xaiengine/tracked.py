@@ -63,7 +63,11 @@ def apply(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
     """
     name = _name(step)
     _refuse(step, name)
+    opaque = name in _OPAQUE or not type(step).__module__.startswith("monai.")
     before = data[key]
+    if opaque:
+        # Code of somebody's own may work in place; the original is needed to compare.
+        data = {**data, key: before.clone()}
     try:
         if name == "Spacing" and (spaced := _spacing(step, before)) is not None:
             return {**data, key: spaced}
@@ -77,8 +81,8 @@ def apply(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
         ) from error
     if name in ("Resize", "Zoom") and _by_nearest(step):
         _correct_nearest(step, after[key], before)
-    elif name in _OPAQUE or not type(step).__module__.startswith("monai."):
-        _probe(step, data, key, after[key])
+    elif opaque and getattr(after[key], "ndim", 0) == 4:
+        _probe(step, {**data, key: before}, key, after[key])
     return after
 
 

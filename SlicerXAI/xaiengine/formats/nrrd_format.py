@@ -5,6 +5,7 @@ Format: http://teem.sourceforge.net/nrrd/format.html
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_header(stream: BinaryIO) -> dict[str, Any]:
 
 def key_values(header: Mapping[str, Any]) -> dict[str, str]:
     """The entries of the header that are not fields of the format."""
-    return {key: str(value) for key, value in header.items() if key.lower() not in _FIELDS}
+    return {_unescaped(key): _unescaped(str(value)) for key, value in header.items() if key.lower() not in _FIELDS}
 
 
 def _check_header(header: Mapping[str, Any], path: Path) -> None:
@@ -221,6 +222,10 @@ def _header_lines(array: np.ndarray, grid: Grid, keys: Mapping[str, str], channe
 def _vector(values: np.ndarray) -> str:
     # Adding zero turns -0.0 into 0.0.
     return "(" + ",".join(f"{float(value) + 0.0:.17g}" for value in values) + ")"
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(n|\\)", lambda match: "\n" if match[1] == "n" else "\\", text)
 
 
 def _one_line(text: str) -> str:
