@@ -38,6 +38,16 @@ _NETWORK_PACKAGES = ("monai.networks.nets", "monai.networks.blocks", "monai.netw
 _REFUSED_MODULES = frozenset({"DataParallel", "DistributedDataParallel", "LLTM", "Lambda", "Module", "CRF", "MCFCN"})
 _DOWNLOADING = ("pretrained", "pretrained_url", "pretrained_path", "progress")
 
+_FORMER_NAMES: dict[str, dict[str, str]] = {
+    "SwinUNETR": {"img_size": ""},
+    "UNETR": {"pos_embed": "proj_type"},
+    "ViT": {"pos_embed": "proj_type"},
+    "ViTAutoEnc": {"pos_embed": "proj_type"},
+    "UNet": {"dimensions": "spatial_dims"},
+    "BasicUNet": {"dimensions": "spatial_dims"},
+}
+"""Arguments that MONAI has renamed or dropped (empty) since the older bundles of the Model Zoo were written."""
+
 _PACKAGES = ("monai.networks", "monai.transforms", "monai.inferers", "torch.nn")
 
 
@@ -131,6 +141,11 @@ def safe_arguments(cls: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     chosen = dict(arguments)
     accepted = inspect.signature(cls).parameters
+    for old, new in _FORMER_NAMES.get(getattr(cls, "__name__", ""), {}).items():
+        if old in chosen and old not in accepted:
+            value = chosen.pop(old)
+            if new:
+                chosen.setdefault(new, value)
     for name in _DOWNLOADING:
         chosen.pop(name, None)
     for name in ("pretrained", "use_checkpoint"):

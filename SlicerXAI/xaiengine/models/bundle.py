@@ -5,10 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, TrustError
+from .auto3dseg import auto3dseg_inferer, auto3dseg_labels, auto3dseg_preprocessing, is_auto3dseg
 from .construction import build_network
 from .explained_model import ExplainedModel, Inferer, ModelTask
 from .expressions import TRUST_REMEDY
@@ -22,7 +24,7 @@ from .network_facts import input_channels, output_channels, spatial_dims
 from .outputs import selector_for
 from .safe_config import Component, SafeConfig, merged, parse_config
 from .settings import SETTINGS_FILE, ExplanationSettings, usual_activation
-from .transforms import preprocessing_of
+from .transforms import Preprocessing, preprocessing_of
 from .weights import read_state
 
 if TYPE_CHECKING:
@@ -172,8 +174,10 @@ def assemble(
     metadata = read_metadata(files.text(METADATA_FILE)) if METADATA_FILE in files else Metadata()
     outputs = output_channels(component.arguments, network) or metadata.outputs or len(settings.labels)
     task: ModelTask = settings.task or metadata.task or task_of_network(component.short_name)
+    if is_auto3dseg(config):
+        metadata = replace(metadata, labels=metadata.labels or auto3dseg_labels(config, outputs))
     labels = _labels(settings, metadata, task, outputs)
-    inferer = settings.inference.inferer() if settings.inference else inferer_of(_first(config, INFERER_ENTRIES))
+    inferer = settings.inference.inferer() if settings.inference else _inferer(config)
     layers = matching_layers(network, settings.layers) if settings.layers else suggested_layers(network)
     return ExplainedModel(
         name=settings.name or metadata.name or Path(files.name).stem,
@@ -187,7 +191,7 @@ def assemble(
         in_channels=input_channels(component.arguments, network) or metadata.in_channels or 1,
         channel_names=tuple(settings.channel_names) or metadata.channel_names,
         activation=settings.activation or _activation(contents, task, len(labels)),
-        preprocessing=preprocessing_of(_first(config, PREPROCESSING_ENTRIES)),
+        preprocessing=_preprocessing(config),
         inferer=inferer or Inferer(),
         layers=tuple(layers),
         defaults=settings.defaults,
@@ -204,6 +208,18 @@ def _first(config: SafeConfig, entries: tuple[str, ...]) -> Any:
         if entry in config:
             return config.resolve(entry)
     return None
+
+
+def _inferer(config: SafeConfig) -> Inferer | None:
+    if is_auto3dseg(config):
+        return auto3dseg_inferer(config)
+    return inferer_of(_first(config, INFERER_ENTRIES))
+
+
+def _preprocessing(config: SafeConfig) -> Preprocessing:
+    if is_auto3dseg(config):
+        return auto3dseg_preprocessing(config)
+    return preprocessing_of(_first(config, PREPROCESSING_ENTRIES))
 
 
 def _labels(settings: ExplanationSettings, metadata: Metadata, task: ModelTask, outputs: int) -> tuple[str, ...]:
@@ -223,6 +239,8 @@ def _labels(settings: ExplanationSettings, metadata: Metadata, task: ModelTask, 
 
 def _activation(contents: Mapping[str, Any], task: ModelTask, outputs: int):
     """Sigmoid where the (otherwise unused) postprocessing says so; the task's usual one else."""
+    if any(isinstance(value, Mapping) and value.get("sigmoid") is True for value in contents.values()):
+        return "sigmoid"  # Auto3DSeg
     pending: list[Any] = [value for name, value in contents.items() if "inference" in name or "evaluate" in name]
     while pending:
         value = pending.pop()

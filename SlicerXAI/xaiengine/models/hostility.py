@@ -26,9 +26,8 @@ _OS_CALLS = frozenset(
     startfile symlink link truncate abort
     """.split()
 )
-_BUILT_IN = frozenset(
-    "eval exec compile open input breakpoint globals locals vars getattr setattr delattr memoryview".split()
-)
+_BUILT_IN = frozenset("eval exec compile input breakpoint globals locals delattr".split())
+_READING = ("r", "rb", "rt")
 _OS_PREFIXES = ("exec", "spawn", "posix_spawn")
 _LOGGING_CLASSES = re.compile(r"(logging\.)?(handlers\.)?(Stream|File|Null|RotatingFile|TimedRotatingFile)Handler$")
 _LOGGING_ARGUMENTS = re.compile(r"\(\s*((sys\.std(out|err)|[rfb]?'[^'\\]*'|[rfb]?\"[^\"\\]*\"|\d+)\s*,?\s*)*\)$")
@@ -88,7 +87,14 @@ def _is_hostile(node: ast.AST) -> bool:
         owner = getattr(node.value, "id", getattr(node.value, "attr", ""))
         is_os_call = owner == "os" and _is_os_call(node.attr)
         return is_os_call or node.attr in _PROGRAMS or (node.attr.startswith("__") and node.attr.endswith("__"))
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "open":
+        return any(isinstance(item, ast.Constant) and item.value not in _READING for item in _modes(node))
     return isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("system", "popen")
+
+
+def _modes(call: ast.Call) -> list[ast.expr]:
+    """The ``mode`` of a call of ``open``."""
+    return [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
 
 
 def _is_os_call(name: str) -> bool:

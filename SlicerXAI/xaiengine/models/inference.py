@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ModelError
@@ -29,11 +30,11 @@ def inferer_of(entry: Any) -> Inferer | None:
     if name != entry.target and not entry.target.startswith("monai.inferers."):
         raise refuse_target(entry.target, entry.where)
     if name in _SLIDING:
-        return _sliding(entry)
+        return _sliding(entry, 3)
     if name == "SimpleInferer":
         return Inferer("whole")
     if name == "SliceInferer":
-        return Inferer("slices", plane=_PLANES[int(entry.arguments.get("spatial_dim", 0))])
+        return replace(_sliding(entry, 2), plane=_PLANES[int(entry.arguments.get("spatial_dim", 0))])
     if not name.endswith("Inferer"):
         raise refuse_target(entry.target, entry.where)
     raise ModelError(
@@ -42,10 +43,10 @@ def inferer_of(entry: Any) -> Inferer | None:
     )
 
 
-def _sliding(entry: Component) -> Inferer:
+def _sliding(entry: Component, dims: int) -> Inferer:
     arguments = entry.arguments
     roi = arguments.get("roi_size", ())
-    roi = tuple(int(size) for size in (roi if isinstance(roi, (list, tuple)) else [roi] * 3))
+    roi = tuple(int(size) for size in (roi if isinstance(roi, (list, tuple)) else [roi] * dims))
     total = 1
     for size in roi:
         total *= max(size, 1)

@@ -94,7 +94,7 @@ class TransformSpec:
 class Preprocessing:
     """The image's transforms in their order; calling it makes fresh ones, so that no state is shared."""
 
-    specs: tuple[TransformSpec, ...] = ()
+    specs: tuple[Any, ...] = ()
 
     def __call__(self) -> list[Any]:
         return [spec.build() for spec in self.specs]
