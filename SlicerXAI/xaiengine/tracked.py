@@ -32,7 +32,7 @@ def _name(step: Any) -> str:
     from monai.transforms import MapTransform
 
     name = type(step).__name__
-    return name.rstrip("dD") if isinstance(step, MapTransform) else name
+    return name.removesuffix("d") if isinstance(step, MapTransform) else name
 
 
 def flat(transforms: Sequence[Any]) -> list[Any]:
@@ -79,6 +79,7 @@ def apply(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
             f"The transform {type(step).__name__} of the model's preprocessing failed on this scan: {error}.",
             "Check that the scan is of the kind that the model was made for (size, channels, modality).",
         ) from error
+    after[key] = _with_affine(after[key], before)
     if name in ("Resize", "Zoom") and _by_nearest(step):
         _correct_nearest(step, after[key], before)
     elif opaque and getattr(after[key], "ndim", 0) == 4:
@@ -113,6 +114,15 @@ def _call(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
             step.allow_missing_keys = True
         return dict(step(data))
     return {**data, key: step(data[key])}
+
+
+def _with_affine(after: Any, before: Any) -> Any:
+    """The image with its affine, where a change of type (``EnsureType`` without meta data) has dropped it."""
+    from monai.data import MetaTensor
+
+    if isinstance(after, MetaTensor) or tuple(np.shape(after)[1:]) != tuple(before.shape[1:]):
+        return after
+    return MetaTensor(after, affine=before.affine, meta=before.meta)
 
 
 def _spacing(step: Any, image: Any) -> Any | None:

@@ -160,6 +160,16 @@ def test_the_scan_stays_as_it_was():
     np.testing.assert_array_equal(volume.array, before)
 
 
+@pytest.mark.parametrize(
+    "drop", [mt.EnsureType(track_meta=False), mt.ToNumpy(), mt.ToTensord("image", track_meta=False)]
+)
+def test_the_affine_survives_a_change_of_type(drop):
+    grid = GRIDS["oblique"]
+    result = preprocess(phantom(grid), [mt.Flip(0), drop, mt.Spacing((3, 3, 3))])
+    inside = between_centers(grid, result.grid)
+    assert np.abs(result.tensor.numpy() - coordinates(result.grid))[:, inside].max() < 1e-3
+
+
 # The way back
 
 

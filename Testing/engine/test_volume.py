@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from engine.scans import GRIDS, SHEARED, Ball, thorax
 from xaiengine import atomic
-from xaiengine.errors import InputError, ResourceError
+from xaiengine.errors import InputError, ResourceError, XAIError
 from xaiengine.formats import nrrd_format
 from xaiengine.grid import Grid
+from xaiengine.segmentation import Segmentation, read_segmentation, write_segmentation
 from xaiengine.volume import Volume, check_volume, read_volume, write_volume
 
 ALL_GRIDS = {**GRIDS, "sheared": SHEARED}
@@ -283,6 +284,60 @@ def test_arrays_may_be_big_endian_in_every_format(tmp_path):
         read = read_volume(tmp_path / name)
         assert read.array.dtype.isnative
         np.testing.assert_array_equal(read.array, array)
+
+
+def test_nifti_with_trailing_axes_of_one_is_a_scalar_volume(tmp_path):
+    array = np.arange(120, dtype=np.int16).reshape(4, 5, 6, 1, 1)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "scan.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "scan.nii").array, array[..., 0, 0])
+
+
+def test_nifti_colors_and_time_points_are_channels(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (4, 5, 6, 3)).astype(np.uint8)
+    colors = np.ascontiguousarray(values).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nibabel.save(nibabel.Nifti1Image(colors, np.eye(4)), tmp_path / "color.nii")
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "time.nii")
+    for name in ("color.nii", "time.nii"):
+        read = read_volume(tmp_path / name, allow_channels=True)
+        np.testing.assert_array_equal(read.array, np.moveaxis(values, -1, 0))
+
+
+@pytest.mark.parametrize("extension", [".nrrd", ".nii", ".nii.gz", ".mha", ".seg.nrrd"])
+def test_damaged_bytes_never_cause_anything_but_our_own_errors(extension, tmp_path, axial_scan):
+    """A few hundred files with bytes of their headers changed at random: each is read, or refused in words."""
+    write = {
+        ".nrrd": lambda path: write_volume(path, axial_scan),
+        ".seg.nrrd": lambda path: write_segmentation(
+            path, Segmentation.from_labels(axial_scan.array, axial_scan.grid)
+        ),
+        ".mha": lambda path: path.write_bytes(METAIMAGE_HEADER + axial_scan.array.tobytes(order="F")),
+    }
+    path = tmp_path / f"scan{extension}"
+    write.get(extension, lambda path: nibabel.save(nibabel.Nifti1Image(axial_scan.array, np.eye(4)), path))(path)
+    good = path.read_bytes()
+    read = read_segmentation if extension == ".seg.nrrd" else read_volume
+    random = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(150):
+        damaged = bytearray(good)
+        for position in random.integers(0, min(len(good), 400), random.integers(1, 6)):
+            damaged[position] = random.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            read(path)
+            outcomes.add("read")
+        except XAIError as error:
+            assert path.name in error.message
+            assert error.remedy
+            outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+METAIMAGE_HEADER = (
+    b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
+    b"TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 2.4 2.4 3\nDimSize = 50 40 32\n"
+    b"ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+)
 
 
 # What cannot be used

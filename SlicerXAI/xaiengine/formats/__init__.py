@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, XAIError
+from ..errors import InputError, ResourceError, XAIError
 from ..volume import Volume
 
 READABLE = ".nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd, or a folder with a DICOM series"
@@ -45,8 +45,10 @@ def explained_errors(path: Path) -> Iterator[None]:
     """Give errors the file's name, and turn those of the formats' parsers into ours."""
     try:
         yield
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise ResourceError(
+            f"{path.name} does not fit into the memory.", "Close other programs, or crop the volume in 3D Slicer."
+        ) from error
     except XAIError as error:
         if path.name in error.message:
             raise

@@ -102,7 +102,8 @@ def _read_values(path: Path, fields: dict[str, str], data_offset: int, size: int
         offset += header_size
     with source.open("rb") as stream:
         stream.seek(offset)
-        raw = _decompressed(stream, size) if compressed else bytearray(stream.read(size))
+        # No more than there is: a damaged header may ask for any size.
+        raw = _decompressed(stream, size) if compressed else bytearray(stream.read(min(size, source.stat().st_size)))
     if len(raw) < size:
         raise InputError(
             f"the file ends early: it holds {len(raw)} of {size} bytes of values.",
