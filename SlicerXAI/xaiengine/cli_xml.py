@@ -58,7 +58,7 @@ def _element(tag: str, attributes: str, parts: list[tuple[str, str]]) -> list[st
 def _parts(field: OptionField, channel: str = "") -> list[tuple[str, str]]:
     description = field.description + (f" ({field.unit})" if field.unit else "")
     title = field.title + (f" ({field.unit})" if field.unit else "")
-    parts = [("name", field.name), ("longflag", field.flag), ("label", title), ("description", description)]
+    parts = [("name", field.name), ("longflag", slicer_flag(field.name)), ("label", title), ("description", description)]
     return parts + ([("channel", channel)] if channel else [])
 
 
@@ -98,9 +98,23 @@ def _option(field: OptionField) -> list[str]:
 
 
 def _constraints(field: OptionField) -> list[str]:
-    bounds = [("minimum", field.minimum), ("maximum", field.maximum)]
+    """The range and the step of the panel's spin box; only together are they valid."""
+    bounds = [("minimum", field.minimum), ("maximum", field.maximum), ("step", _step(field))]
     inner = [f"    <{name}>{value:g}</{name}>" for name, value in bounds if value is not None]
-    return ["  <constraints>", *inner, "  </constraints>"] if inner else []
+    return ["  <constraints>", *inner, "  </constraints>"] if len(inner) > 1 else []
+
+
+def _step(field: OptionField) -> float:
+    if field.type == "integer":
+        return 1
+    if field.minimum is not None and field.maximum is not None:
+        return (field.maximum - field.minimum) / 100
+    return 0.1
+
+
+def slicer_flag(name: str) -> str:
+    """The flag of a parameter; Slicer's parser allows underscores in it, but no hyphens."""
+    return f"--{name}"
 
 
 def output_name(item: OutputSpec) -> str:
@@ -111,7 +125,7 @@ def output_name(item: OutputSpec) -> str:
 def _output(item: OutputSpec) -> list[str]:
     parts = [
         ("name", output_name(item)),
-        ("longflag", "--" + output_name(item).replace("_", "-")),
+        ("longflag", slicer_flag(output_name(item))),
         ("label", item.title),
         ("description", item.description),
         ("channel", "output"),
@@ -157,6 +171,17 @@ def _machine() -> list[list[str]]:
                 ("label", "Seed"),
                 ("description", "The same seed gives the same map."),
                 ("default", "0"),
+            ],
+        ),
+        _element(
+            "boolean",
+            "",
+            [
+                ("name", "trust_model"),
+                ("longflag", slicer_flag("trust_model")),
+                ("label", "Trust the model"),
+                ("description", "Let this model's own code run. Only for models whose origin is known."),
+                ("default", "false"),
             ],
         ),
         _element(

@@ -1,0 +1,82 @@
+"""Gives a CLI module's results to 3D Slicer: label maps for segmentations, .tsv for tables, named values."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError, OptionError
+from .job import Result, write_text_atomically
+from .output import disk_errors
+from .tasks import OutputSpec, ValueSpec
+
+_EXTENSIONS = {
+    "volume": (".nrrd",),
+    "segmentation": (".nrrd", ".seg.nrrd"),
+    "table": (".csv", ".tsv"),
+}
+
+
+def check_output_file(item: OutputSpec, path: Path) -> None:
+    """Refuse before the work what could not be written after it.
+
+    Raises:
+        OptionError: the file's name does not fit its kind.
+        InputError: its folder does not exist.
+    """
+    wanted = _EXTENSIONS.get(item.kind)
+    if wanted and not path.name.lower().endswith(wanted):
+        raise OptionError(f"{item.title} cannot be written as {path.name}.", f"Use {' or '.join(wanted)}.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} for {item.title} does not exist.", "Make it first.")
+
+
+def deliver(result: Result, role: str, folder: Path, path: Path) -> None:
+    """Copy the artifact of a role from the result folder to a file of the kind that its name says.
+
+    A segmentation becomes a label map unless the name ends in ``.seg.nrrd``. An artifact that this run did not
+    make (it is optional) is left out.
+    """
+    artifact = result.artifact(role)
+    if artifact is None:
+        return
+    source = folder / artifact.file
+    with disk_errors(path.parent):
+        if artifact.kind == "segmentation" and not path.name.lower().endswith(".seg.nrrd"):
+            _write_label_map(source, path)
+        elif artifact.kind == "table" and path.suffix.lower() == ".tsv":
+            _write_tsv(source, path)
+        else:
+            shutil.copyfile(source, path)
+
+
+def write_returned_values(path: Path, specs: Sequence[ValueSpec], values: Mapping[str, Any]) -> None:
+    """Write the single values that the module declares as ``name = value`` lines."""
+    lines = [f"{spec.name} = {values[spec.name]}" for spec in specs if values.get(spec.name) is not None]
+    with disk_errors(path.parent):
+        write_text_atomically(path, "".join(line + "\n" for line in lines))
+
+
+def _write_label_map(source: Path, path: Path) -> None:
+    """Number the segments from 1 in their order; where they overlap, the later one stays."""
+    from .segmentation import read_segmentation
+    from .volume import Volume, write_volume
+
+    segmentation = read_segmentation(source)
+    dtype = np.uint8 if len(segmentation.segments) < 256 else np.uint16
+    labels = np.zeros(segmentation.grid.shape, dtype, order="F")
+    for number, segment in enumerate(segmentation.segments, start=1):
+        labels[segmentation.mask(segment)] = number
+    write_volume(path, Volume(labels, segmentation.grid))
+
+
+def _write_tsv(source: Path, path: Path) -> None:
+    with open(source, encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows)

@@ -1,0 +1,106 @@
+"""Writes what follows from other files: CMake's file lists, the CLI modules' XML, Slicer's requirements.
+
+    python Testing/update_generated_files.py [--check]
+
+Run it after adding, renaming or removing a file of the extension, or after changing a task's options.
+With --check it writes nothing and ends with exit code 1 if something is out of date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULE = ROOT / "SlicerXAI"
+# Packages whose .py files ship as scripts; everything else in them ships as a resource.
+PACKAGES = ("SlicerXAILib", "xaiengine")
+LEFT_OUT = {"__pycache__", ".DS_Store"}
+
+
+def generated_files() -> dict[Path, str]:
+    """Every generated file with the content that it should have."""
+    files = {
+        MODULE / "CMakeLists.txt": module_lists((MODULE / "CMakeLists.txt").read_text(encoding="utf-8")),
+        MODULE / "Resources" / "requirements.txt": requirements(),
+        ROOT / "CMakeLists.txt": cli_directories((ROOT / "CMakeLists.txt").read_text(encoding="utf-8")),
+    }
+    for script in cli_scripts():
+        files[script.with_suffix(".xml")] = xml_of(script)
+        files[script.parent / "CMakeLists.txt"] = f"SlicerMacroBuildScriptedCLI(NAME {script.stem})\n"
+    return files
+
+
+def cli_scripts() -> list[Path]:
+    """The scripts of the CLI modules, each in a folder of its name."""
+    return [path for path in sorted(MODULE.glob("XAI*/XAI*.py")) if path.stem == path.parent.name]
+
+
+def module_lists(text: str) -> str:
+    """The module's CMakeLists.txt with its two lists brought up to date."""
+    scripts = [MODULE / "SlicerXAI.py", *_files(PACKAGES, lambda path: path.suffix == ".py")]
+    resources = _files((*PACKAGES, "Resources"), lambda path: path.suffix != ".py")
+    text = _replace_list(text, "MODULE_PYTHON_SCRIPTS", [_relative(path) for path in scripts])
+    return _replace_list(text, "MODULE_PYTHON_RESOURCES", [_relative(path) for path in resources])
+
+
+def cli_directories(text: str) -> str:
+    """The extension's CMakeLists.txt with the list of its CLI modules brought up to date."""
+    return _replace_list(text, "CLI_MODULES", [script.stem for script in cli_scripts()])
+
+
+def requirements() -> str:
+    """The package's dependencies, one a line, for Slicer's package manager."""
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = re.search(r"^dependencies = \[(.*?)^\]", declared, re.DOTALL | re.MULTILINE).group(1)
+    return "".join(f"{name}\n" for name in re.findall(r'"([^"]+)"', block))
+
+
+def xml_of(script: Path) -> str:
+    """The XML of the task that a CLI module names."""
+    sys.path.insert(0, str(MODULE))
+    from xaiengine import __version__
+    from xaiengine.cli_xml import cli_xml
+    from xaiengine.tasks import find_task
+
+    task = re.search(r'main\("([^"]+)"\)', script.read_text(encoding="utf-8")).group(1)
+    return cli_xml(find_task(task), __version__)
+
+
+def _files(folders: tuple[str, ...], wanted: Callable[[Path], bool]) -> list[Path]:
+    found = [path for folder in folders for path in sorted((MODULE / folder).rglob("*"))]
+    return [path for path in found if path.is_file() and wanted(path) and not LEFT_OUT & set(path.parts)]
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(MODULE).as_posix()
+
+
+def _replace_list(text: str, name: str, items: list[str]) -> str:
+    body = "".join(f"  {item}\n" for item in items)
+    replaced, count = re.subn(rf"^set\({name}\n.*?^  \)$", f"set({name}\n{body}  )", text, flags=re.DOTALL | re.M)
+    if count != 1:
+        raise SystemExit(f"CMakeLists.txt holds {count} lists set({name} ...); one was expected.")
+    return replaced
+
+
+def main() -> int:
+    stale = [
+        path
+        for path, content in generated_files().items()
+        if not path.exists() or path.read_bytes() != content.encode("utf-8")
+    ]
+    for path in stale:
+        print(path.relative_to(ROOT).as_posix())
+    if "--check" in sys.argv[1:]:
+        return 1 if stale else 0
+    contents = generated_files()
+    for path in stale:
+        path.write_bytes(contents[path].encode("utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
