@@ -93,11 +93,11 @@ class BottleneckMask:
 
     def _adam(self, gradient: Tensor) -> None:
         self.steps += 1
-        first_decay, second_decay = self.settings.adam_betas
+        first_decay, second_decay = self.settings.decays
         self._first.lerp_(gradient, 1 - first_decay)
         self._second.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
         root = (self._second / (1 - second_decay**self.steps)).sqrt_().add_(1e-8)
-        rate = self.settings.learning_rate / (1 - first_decay**self.steps)
+        rate = self.settings.rate / (1 - first_decay**self.steps)
         self.alpha.addcdiv_(self._first, root, value=-rate)
 
     def keep_rows(self, kept: Tensor) -> None:

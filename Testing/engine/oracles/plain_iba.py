@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 def gaussian_kernel(sigma, axes):
     reach = int(round(2 * sigma))
-    one = torch.exp(-(torch.arange(-reach, reach + 1).float() ** 2) / (2 * sigma**2))
+    one = torch.exp(-(torch.arange(-reach, reach + 1).double() ** 2) / (2 * sigma**2))
     kernel = one
     for _ in range(axes - 1):
         kernel = kernel.unsqueeze(-1) * one
