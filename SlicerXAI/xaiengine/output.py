@@ -59,8 +59,8 @@ class OutputFolder:
     def publish(self) -> list[Artifact]:
         """Move every artifact to the output folder."""
         with disk_errors(self.folder):
-            for artifact in self.artifacts:
-                os.replace(self.path(artifact.file), self.folder / artifact.file)
+            for file in dict.fromkeys(artifact.file for artifact in self.artifacts):  # a plot shares its table's
+                os.replace(self.path(file), self.folder / file)
         self.discard()
         return self.artifacts
 

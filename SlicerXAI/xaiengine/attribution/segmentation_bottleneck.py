@@ -22,7 +22,7 @@ from ..window_layers import LayerLattice, lay_cells
 from ..window_layout import intersection, shifted
 from ..window_output import WindowNetwork
 from ..windows import WindowedModel
-from .bottleneck import BottleneckSettings, explain_rows
+from .bottleneck import BottleneckMap, BottleneckSettings, explain_rows
 from .feature_maps import spatial_layers
 from .forward import Attribution
 from .statistics import ReferenceStatistics, StatisticsAccumulator
@@ -119,10 +119,29 @@ def segmentation_bits(
             lattice.add(total, number, bits[row] * cell_weights)
             lattice.add(weight, number, cell_weights)
         results.append(found)
-        notes += [note for note in found.warnings if note not in notes and note != statistics.warning]
+        notes += [note for note in (record.note, *_other_warnings(found)) if note and note not in notes]
         done += len(part)
     bits = total / weight.clamp_min(1e-12)
-    return Attribution(bits[None, None], "bits", _figures(results), notes=tuple(notes)), lattice
+    figures = _figures(results)
+    return Attribution(bits[None, None], "bits", figures, notes=(*notes, *_doubts(figures))), lattice
+
+
+def _other_warnings(found: BottleneckMap) -> list[str]:
+    """Warnings that do not name rows: those are summed up over all windows by :func:`_doubts`."""
+    told_by_rows = ("The explained answer", "The map still changed", "The reference statistics come from")
+    return [warning for warning in found.warnings if not warning.startswith(told_by_rows)]
+
+
+def _doubts(figures: dict[str, float]) -> list[str]:
+    doubts = []
+    if figures["kept_by_pure_noise"] > 0.5:
+        doubts.append(
+            f"In {figures['kept_by_pure_noise']:.0%} of the windows the segmentation survives pure noise at this "
+            "layer: 0 bits are needed there, and the map shows the optimiser's path, not evidence."
+        )
+    if figures["converged_windows"] < 0.9:
+        doubts.append(f"The bottleneck had not come to rest in {1 - figures['converged_windows']:.0%} of the windows.")
+    return doubts
 
 
 def _figures(results: Sequence) -> dict[str, float]:

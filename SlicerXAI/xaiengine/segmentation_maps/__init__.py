@@ -1,0 +1,1 @@
+"""Explaining segmentation models: choosing targets, running methods through windows, reporting."""

@@ -1,0 +1,99 @@
+"""What an explanation takes, said before it starts: measured on one window, counted for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..console import duration
+from ..device import available_memory
+from .method_list import Method
+from .methods import Explaining, count_passes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Window passes and seconds of all methods together, and the memory at the peak in bytes."""
+
+    forward: int
+    backward: int
+    seconds: float
+    memory: int
+    per_method: dict[str, float]
+
+    def sentence(self) -> str:
+        return (
+            f"About {self.forward} window passes, {self.backward} of them also back: {duration(self.seconds)}, at "
+            f"most {self.memory / 2**30:.1f} GB."
+        )
+
+
+@dataclass(frozen=True)
+class WindowCost:
+    """Measured on one window: seconds forward without and with a graph and back, and the bytes the graph holds."""
+
+    forward: float
+    both: float
+    graph_bytes: int
+
+
+def measure_window(job: Explaining, differentiable: bool) -> WindowCost:
+    """Time one window; the first pass has been made before, so that nothing is prepared within."""
+    windows = job.scan.windows
+    batch = job.sample
+    start = time.perf_counter()
+    with torch.no_grad():
+        windows.run(batch)
+    forward = time.perf_counter() - start
+    if not differentiable:
+        return WindowCost(forward, 2 * forward, 0)
+    held: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    start = time.perf_counter()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        leaf = batch.detach().requires_grad_()
+        output = windows.run(leaf)
+        if output.requires_grad:
+            torch.autograd.grad(output.sum(), leaf)
+    return WindowCost(forward, time.perf_counter() - start, sum(held.values()))
+
+
+def estimate(job: Explaining, methods: Sequence[Method], cost: WindowCost) -> Estimate:
+    """Forward and backward passes of every method, times what one took."""
+    forward, backward, per_method = 0, 0, {}
+    for method in methods:
+        ahead, back = count_passes(job, method)
+        forward, backward = forward + ahead, backward + back
+        per_method[method.name] = (ahead - back) * cost.forward + back * cost.both
+    scan = job.scan
+    image, output = scan.image.nbytes, scan.output.nbytes
+    maps = image * (len(job.targets) + 1) * 3
+    memory = int(cost.graph_bytes * scan.windows.batch_size * 1.5 + 2 * output + 3 * image + maps + _base())
+    return Estimate(forward, backward, sum(per_method.values()), memory, per_method)
+
+
+def _base() -> int:
+    """What the process holds already, as far as the system tells."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * 4096
+    except (OSError, ValueError, IndexError):
+        return 600 * 2**20
+
+
+def memory_warning(expected: Estimate, job: Explaining) -> str:
+    """Said when the explanation may not fit; empty otherwise."""
+    free = available_memory(job.scan.image.device)
+    if expected.memory - _base() < free:
+        return ""
+    return (
+        f"The explanation may need {expected.memory / 2**30:.1f} GB; {free / 2**30:.1f} GB are free. Crop the scan, "
+        "or explain a component or segment instead of the whole class."
+    )
