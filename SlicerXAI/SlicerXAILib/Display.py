@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 
 from .ColorTables import colorTable
+
+if TYPE_CHECKING:
+    from .ResultLoader import LoadedResult
 
 DEFAULT_OPACITY = 0.6
 # The share of a map's values that may lie beyond its window when the engine gives none.
@@ -70,6 +73,15 @@ def showOver(
     if backgroundNode is not None:
         layers["background"] = backgroundNode
     slicer.util.setSliceViewerLayers(**layers)
+
+
+def showResult(loaded: LoadedResult, inputNode: slicer.vtkMRMLScalarVolumeNode | None) -> None:
+    """Show a result's first map over the volume that the engine names, or else over what was explained."""
+    for role, hints in loaded.hints.items():
+        if hints.get("colors") and loaded.nodes[role].IsA("vtkMRMLScalarVolumeNode"):
+            background = loaded.nodes.get(hints.get("background"), inputNode)
+            showOver(loaded.nodes[role], background, float(hints.get("opacity", DEFAULT_OPACITY)))
+            return
 
 
 def setSegmentationDisplay(segmentationNode: slicer.vtkMRMLSegmentationNode, hints: Mapping[str, Any]) -> None:

@@ -96,10 +96,9 @@ class XAILogic:
         loaded = self.runTask(
             "quantify-lesions", inputs, options, model, progress, device=device, seed=seed, trust_model=trustModel
         )
-        quantification = LesionQuantification(loaded)
         if show:
-            Display.showOver(quantification.attribution, volumeNode)
-        return quantification
+            Display.showResult(loaded, volumeNode)
+        return LesionQuantification(loaded)
 
     def runTask(
         self,

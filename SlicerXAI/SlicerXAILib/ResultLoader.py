@@ -24,7 +24,8 @@ INPUT_REFERENCE = "XAI.Input"
 class LoadedResult:
     """What came of a job: nodes by their role, numbers, warnings, and how it was made.
 
-    ``files`` holds artifacts that are no nodes (pictures), by role.
+    ``hints`` holds what the engine says of the nodes' display, ``files`` the artifacts that are no nodes
+    (pictures); both by role.
     """
 
     task: str
@@ -33,6 +34,7 @@ class LoadedResult:
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    hints: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     folderItem: int = 0
 
 
@@ -135,6 +137,7 @@ class _Loading:
             ) from error
         self._describe(node, artifact)
         self._loaded.nodes[role] = node
+        self._loaded.hints[role] = artifact.get("display") or {}
 
     def _path(self, artifact: Mapping[str, Any]) -> Path:
         path = (self._folder / artifact["file"]).resolve()

@@ -58,7 +58,8 @@ def _element(tag: str, attributes: str, parts: list[tuple[str, str]]) -> list[st
 def _parts(field: OptionField, channel: str = "") -> list[tuple[str, str]]:
     description = field.description + (f" ({field.unit})" if field.unit else "")
     title = field.title + (f" ({field.unit})" if field.unit else "")
-    parts = [("name", field.name), ("longflag", slicer_flag(field.name)), ("label", title), ("description", description)]
+    named = [("name", field.name), ("longflag", slicer_flag(field.name))]
+    parts = [*named, ("label", title), ("description", description)]
     return parts + ([("channel", channel)] if channel else [])
 
 

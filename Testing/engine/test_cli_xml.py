@@ -4,7 +4,6 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-
 from xaiengine import __version__
 from xaiengine.cli_xml import cli_xml
 from xaiengine.describe import option_fields

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from .. import Display
 from ..EngineErrors import EngineError
-from ..Logic import LesionQuantification, XAILogic
+from ..Logic import XAILogic
 from ..ResultLoader import LoadedResult
 from ..TaskRun import TaskRun
 
@@ -84,11 +84,10 @@ class QuantifyLesionsPanel:
         self.progressBar.setFormat(text)
 
     def _onFinished(self, loaded: LoadedResult) -> None:
-        quantification = LesionQuantification(loaded)
-        Display.showOver(quantification.attribution, self.volumeSelector.currentNode())
-        for warning in quantification.warnings:
+        Display.showResult(loaded, self.volumeSelector.currentNode())
+        for warning in loaded.warnings:
             self.log.appendPlainText(_("Warning: {text}").format(text=warning))
-        for name, value in quantification.values.items():
+        for name, value in loaded.values.items():
             self.log.appendPlainText(f"{name} = {value}")
         self._end()
 
