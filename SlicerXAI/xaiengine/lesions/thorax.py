@@ -18,6 +18,7 @@ GAS_MARGIN_HU = 40.0
 MAIN_PART_ML = 30.0
 MINIMAL_PART_ML = 0.5
 NEAR_MM = 30.0
+BELOW_LUNG_MM = 5.0
 MINIMAL_TISSUE_SHARE = 0.4
 TRACHEA_AREA_MM2 = (40.0, 900.0)
 TRACHEA_LENGTH_MM = 20.0
@@ -150,8 +151,20 @@ def _lung_parts(copy: WorkingCopy, air: np.ndarray, pure_air: float) -> np.ndarr
     if not main.any():
         return main
     near = _tissue_like(copy, labels, np.unique(labels[dilated(main, NEAR_MM, copy.spacing) & (labels > 0)]), pure_air)
-    near = near[sizes[near] * copy.voxel_ml >= MINIMAL_PART_ML]
+    near = [
+        label for label in near
+        if sizes[label] * copy.voxel_ml >= MINIMAL_PART_ML and not _lies_below(labels == label, main, copy.spacing)
+    ]
     return main | np.isin(labels, near)
+
+
+def _lies_below(part: np.ndarray, main: np.ndarray, spacing: float) -> bool:
+    """Whether a part lies under the lungs, as bowel does: all of it well below the lowest lung of its columns."""
+    columns = part.any(axis=2) & main.any(axis=2)
+    if not columns.any():
+        return False
+    top = part.shape[2] - 1 - part[columns][:, ::-1].argmax(axis=1)
+    return bool(np.median(main[columns].argmax(axis=1) - top) * spacing > BELOW_LUNG_MM)
 
 
 def _tissue_like(copy: WorkingCopy, labels: np.ndarray, candidates: np.ndarray, pure_air: float) -> np.ndarray:
