@@ -13,7 +13,7 @@ from slicerio import segmentation as slicerio_segmentation
 from xaiengine.errors import InputError
 from xaiengine.grid import Grid
 from xaiengine.segmentation import Mask, Segment, Segmentation, read_segmentation, write_segmentation
-from xaiengine.terminology import LEFT_LUNG, RIGHT_LUNG, Code, Terminology, lung_lesion
+from xaiengine.terminology import LEFT_LUNG, RIGHT_LUNG, Code, lung_lesion
 from xaiengine.volume import write_volume
 
 SAMPLES = Path(find_spec("slicerio").origin).parent / "data"
@@ -293,33 +293,6 @@ def test_bad_segmentations_are_refused(axial, tmp_path):
 def test_other_extensions_are_refused(axial, tmp_path):
     with pytest.raises(InputError, match="seg.nrrd"):
         write_segmentation(tmp_path / "thorax.nrrd", axial)
-
-
-# Terminology
-
-
-def test_terminology_comes_back_as_it_was():
-    term = Terminology(
-        Code("SCT", "49755003", "Morphologically Altered Structure"),
-        Code("SCT", "4147007", "Mass"),
-        region=Code("SCT", "39607008", "Lung"),
-        region_modifier=Code("SCT", "7771000", "Left"),
-    )
-    entry = term.to_slicer()
-    assert entry == (
-        "Segmentation category and type - 3D Slicer General Anatomy list"
-        "~SCT^49755003^Morphologically Altered Structure~SCT^4147007^Mass~^^"
-        "~Anatomic codes - DICOM master list~SCT^39607008^Lung~SCT^7771000^Left"
-    )
-    assert Terminology.from_slicer(entry) == term
-    assert Terminology.from_slicer("not a terminology") is None
-
-
-def test_a_lesion_lies_in_the_lung_of_its_side():
-    assert lung_lesion("left").region_modifier.meaning == "Left"
-    assert lung_lesion("right").region_modifier.meaning == "Right"
-    assert lung_lesion().region_modifier is None
-    assert lung_lesion().region.value == "39607008"
 
 
 def test_a_segment_without_terminology_is_tissue_as_in_slicer(tmp_path):

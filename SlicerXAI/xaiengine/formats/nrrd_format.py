@@ -18,8 +18,8 @@ from ..atomic import written_whole
 from ..errors import InputError
 from ..grid import Grid
 
-COMPRESSION_LEVEL = 4
-"""Of gzip: nearly the size of the highest level for a fraction of its time."""
+COMPRESSION_LEVEL = 1
+"""Of gzip: files 1 to 9 % larger than at level 6, in a third of the time (512 x 512 x 300 CT and maps)."""
 
 _TO_RAS = {
     "left-posterior-superior": (-1.0, -1.0, 1.0),
