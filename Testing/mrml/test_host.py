@@ -7,6 +7,7 @@ import pytest
 import slicer
 import vtk
 from host.slice_picture import SliceView
+from host.standard_views import StandardViews
 
 
 @pytest.fixture
@@ -113,3 +114,24 @@ def test_a_slice_picture_shows_the_foreground_where_it_is(scene):
 def test_what_the_stand_in_lacks_raises(application):
     with pytest.raises(NotImplementedError, match="pythonConsole"):
         slicer.app.pythonConsole()
+
+
+def test_a_saved_scene_opens_with_its_slice_views_as_they_were(application, an_oblique_volume_node, tmp_path):
+    views = StandardViews((64, 64))
+    heat = slicer.util.addVolumeFromArray(np.ones((4, 5, 6), np.float32), name="heat")
+    views.show(an_oblique_volume_node, heat, 0.4)
+    views.jump_to((11.0, -19.0, 31.0))
+    path = str(tmp_path / "scene.mrb")
+    assert slicer.util.saveScene(path)
+    application.clear_scene()
+    slicer.util.loadScene(path)
+    layers = {}
+    for index in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        composite = slicer.mrmlScene.GetNthNodeByClass(index, "vtkMRMLSliceCompositeNode")
+        shown = [composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()]
+        layers[composite.GetLayoutName()] = [slicer.mrmlScene.GetNodeByID(node).GetName() for node in shown]
+        assert composite.GetForegroundOpacity() == pytest.approx(0.4)
+    assert layers == {name: ["CT", "heat"] for name in ("Red", "Yellow", "Green")}
+    red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+    center = [red.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+    np.testing.assert_allclose(center, [11.0, -19.0, 31.0], atol=1e-3)
