@@ -10,8 +10,9 @@ import torch
 
 from ..console import duration
 from ..device import available_memory
+from .explaining import Explaining
 from .method_list import Method
-from .methods import Explaining, count_passes
+from .passes import count_passes
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from torch import Tensor
 from ..look_distance import DistanceCurve, ReceptiveField, distance_curve, receptive_field
 from ..preprocessing import restore
 from ..segmentation_targets import VoxelTarget
+from .explaining import Explaining, MethodSettings, SegmentationMap
 from .mending import Mending
 from .method_list import METHODS, Method
-from .methods import Explaining, MethodSettings, SegmentationMap, run_method
+from .methods import run_method
 from .preparation import PredictedScan
 from .relations import relation_matrix
 from .target_choice import ChosenTarget, TargetRequest, choose_targets, classes_present

@@ -19,7 +19,9 @@ from ..windows import part_of
 from .preparation import PredictedScan
 from .target_choice import ChosenTarget
 
-STEPS = 16
+STEPS = 8
+STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Bounds of the change that are tried in turn, in standard deviations of the network's input."""
 WANTED = 0.9
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -56,21 +58,19 @@ class Mending:
 def mending_passes(scan: PredictedScan, chosen: ChosenTarget) -> tuple[int, int]:
     """Forward and backward window passes that :func:`mend` takes at most."""
     windows = len(scan.windows.windows_of([chosen.target]))
-    return (2 * STEPS + len(SHARES)) * windows, STEPS * windows
+    steps = STEPS * len(STRENGTHS)
+    return (3 * steps + len(SHARES) + 1) * windows, steps * windows
 
 
-def mend(scan: PredictedScan, chosen: ChosenTarget, strength: float = 0.5) -> Mending:
-    """Seek a change that mends a false-positive or false-negative region.
-
-    ``strength`` bounds the change of each voxel, in standard deviations of the network's input.
-    """
+def mend(scan: PredictedScan, chosen: ChosenTarget) -> Mending:
+    """Seek a change that mends a false-positive or false-negative region, within the smallest bound that allows it."""
     windows, image = scan.windows, scan.image
     target = MendTarget("error", chosen.target.full_mask(), scan.output.shape[1], scan.form, index=chosen.index,
                         wanted=chosen.error == "false-negatives").to(image.device)  # fmt: skip
-    bound = strength * float(image.std())
-    change, steps = torch.zeros_like(image), 0
+    change, steps, bound = torch.zeros_like(image), 0, 0.0
     best, best_share = change, _mended(scan, target, change)
-    while steps < STEPS and best_share < WANTED:
+    while steps < STEPS * len(STRENGTHS) and best_share < WANTED:
+        bound = STRENGTHS[steps // STEPS] * float(image.std())
         steps += 1
         _, (gradient,) = windows.gradients(image + change, [target])
         size = gradient.abs().flatten().kthvalue(max(1, int(0.999 * gradient.numel()))).values
@@ -78,7 +78,7 @@ def mend(scan: PredictedScan, chosen: ChosenTarget, strength: float = 0.5) -> Me
         moved = change + rate * (gradient / size.clamp_min(1e-20)).clamp(-1, 1)
         change = functional.softshrink(moved, float(rate / 10)).clamp(-bound, bound)
         share = _mended(scan, target, change)
-        if share > best_share:
+        if share >= best_share:
             best, best_share = change, share
     return Mending(
         best[0].cpu(), best_share, steps, float((best[0] != 0).any(0).sum()) * scan.grid.voxel_volume_ml, bound,

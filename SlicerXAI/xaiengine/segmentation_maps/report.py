@@ -13,10 +13,12 @@ from ..preprocessing import preprocess
 from ..segmentation import read_segmentation
 from ..volume import read_volume
 from .estimate import estimate, measure_window, memory_warning
-from .findings import Findings, measure
+from .explaining import Explaining, MethodSettings, SegmentationMap, check_settings
+from .findings import Findings, class_matrix, field_of_view, measure
 from .mending import mend, mending_passes
 from .method_list import Method, find_methods
-from .methods import Explaining, MethodSettings, SegmentationMap, check_settings, count_passes, run_method
+from .methods import run_method
+from .passes import count_passes
 from .preparation import PredictedScan, predict_scan, read_channels, segmenter, window_text
 from .target_choice import TargetRequest, choose_targets, classes_present, structures_of
 from .writing import write_findings
@@ -167,8 +169,6 @@ def _more(
     findings: Findings, options: ExplainSegmentationOptions, job: Explaining, method: Method, context: Context
 ) -> Findings:
     """The structure matrix, the receptive field, and what would mend errors."""
-    from .findings import class_matrix, field_of_view
-
     scan, progress = job.scan, context.progress
     progress.stage(MEASURING)
     if options.receptive_field and scan.model.capabilities.differentiable:

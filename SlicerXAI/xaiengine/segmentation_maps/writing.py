@@ -9,8 +9,8 @@ import numpy as np
 from ..preprocessing import restore
 from ..segmentation import Mask, Segmentation, write_segmentation
 from ..volume import Volume, write_volume
+from .explaining import SegmentationMap
 from .findings import Findings
-from .methods import SegmentationMap
 from .picture import signed_picture
 from .relations import channel_rows, region_rows
 
