@@ -12,6 +12,7 @@ differ, the whole passes are used instead (mode "full") and ``note`` says why.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class _Shape:
     note: str = ""
     verified: bool = False
     bytes_per_row: int | None = None
+
+
+# What holds for a model's layer holds for every Tail of it: verified once as long as the model lives.
+_LEARNT: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -159,7 +164,7 @@ class Tail:
         self.layer = find_layer(model, layer) if isinstance(layer, str) else layer
         self.name = layer_name(model, self.layer)
         self.call = call
-        self._shapes: dict[Any, _Shape] = {}
+        self._shapes = _LEARNT.setdefault(model, {}).setdefault((self.name, call), {})
 
     def record(self, *args: Any, verify: bool = True, **kwargs: Any) -> TailRecord:
         """One forward without gradients over N samples (axis 0 of the first tensor), kept up to the layer.

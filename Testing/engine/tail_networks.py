@@ -236,19 +236,19 @@ def large_monai_networks():
 
     layers = ["swinViT.layers1.0.blocks.1.attn", "swinViT.layers2.0", "decoder3"]
     return [
-        ("swin_unetr", swin(False), layers, (1, 32, 32, 32)),
-        ("swin_unetr_checkpointed", swin(True), layers[:2], (1, 32, 32, 32)),
+        ("swin_unetr", swin(False), layers, (1, 64, 64, 64)),
+        ("swin_unetr_checkpointed", swin(True), layers[:1], (1, 64, 64, 64)),
         ("unetr", lambda: nets.UNETR(1, 2, (32, 32, 32), feature_size=4, hidden_size=24, mlp_dim=48, num_heads=2),
          ["vit.blocks.3", "encoder3"], (1, 32, 32, 32)),
         ("vnet", lambda: nets.VNet(spatial_dims=3, in_channels=1, out_channels=2), ["down_tr32", "down_tr128"],
-         (1, 32, 32, 32)),
+         (1, 16, 16, 16)),
         ("densenet121", lambda: nets.DenseNet121(2, 1, 3), ["features.denseblock1", "features.transition2"],
          (1, 64, 64)),
         ("densenet121_3d", lambda: nets.DenseNet121(3, 1, 3), ["features.transition1"], (1, 32, 32, 32)),
         ("resnet18_3d", lambda: nets.resnet18(spatial_dims=3, n_input_channels=1, num_classes=3), ["layer2"],
          (1, 32, 32, 32)),
         ("efficientnet_b0", lambda: nets.EfficientNetBN("efficientnet-b0", False, spatial_dims=2, in_channels=1,
-         num_classes=3), ["_blocks.4.1._depthwise_conv"], (1, 64, 64)),
+         num_classes=3), ["_blocks.4.8._depthwise_conv"], (1, 64, 64)),
         ("seresnet50", lambda: nets.SEResNet50(spatial_dims=2, in_channels=1, num_classes=3, pretrained=False),
          ["layer1.1.se_layer", "layer2"], (1, 64, 64)),
     ]  # fmt: skip

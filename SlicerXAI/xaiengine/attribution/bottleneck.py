@@ -107,8 +107,11 @@ class _Optimisation:
             self._report(self.done, self.total)
 
     def run(self) -> BottleneckMap:
-        with torch.no_grad(), frozen_parameters(self.record.tail.model):
-            every = torch.arange(self.rows, device=self.mask.activation.device)
+        device = self.mask.activation.device
+        # A surrounding autocast would round the mask; the passes switch their own on.
+        exact = torch.autocast(device.type, enabled=False)
+        with torch.no_grad(), frozen_parameters(self.record.tail.model), exact:
+            every = torch.arange(self.rows, device=device)
             signal_loss = self.objective(self.record.output, every).float()
             inactive = self._inactive_energy()
             active = self.active.expand(self.mask.activation.shape[1:])
@@ -125,7 +128,7 @@ class _Optimisation:
             bits_curve=torch.stack(self.totals), loss_curve=torch.stack(self.losses),
             signal_loss=signal_loss.cpu(), noise_loss=noise_loss.cpu(), predicted_from_noise=met.cpu(),
             passes=self.passes.passes, precision=self.passes.precision,
-            warnings=self._warnings(met, inactive), settings=self.settings,
+            warnings=self._warnings(met, inactive), settings=self.settings, inactive_energy=inactive,
         )  # fmt: skip
 
     def _descend(self) -> None:
@@ -133,6 +136,7 @@ class _Optimisation:
         self.bits = mask.activation.new_zeros(self.rows, *self.cells)
         self.steps = torch.zeros(self.rows, dtype=torch.long)
         self.converged = torch.zeros(self.rows, dtype=torch.bool)
+        self.rest = torch.zeros(self.rows, dtype=torch.long)
         self.changes, self.totals, self.losses = [], [], []
         going = list(range(self.rows))
         for step in range(1, settings.most_steps + 1):
@@ -143,7 +147,9 @@ class _Optimisation:
             self.steps[going] = step
             self.totals.append(self._curve(going, totals))
             self.changes.append(self._curve(going, change if step > 1 else change * math.nan))
-            at_rest = (change < settings.tolerance).cpu() if step > 1 else torch.zeros(len(going), dtype=torch.bool)
+            calm = (change < settings.tolerance).cpu() & (step > 1)
+            self.rest[going] = torch.where(calm, self.rest[going] + 1, 0)
+            at_rest = self.rest[going] >= settings.patience
             self.converged[going] = at_rest
             if settings.mode == "converged" and step >= settings.min_steps and bool(at_rest.any()):
                 kept = [place for place in range(len(going)) if not at_rest[place]]

@@ -18,9 +18,10 @@ Autocast = Literal["off", "auto", "bfloat16", "float16"]
 class BottleneckSettings:
     """How the mask is optimised. The defaults of None depend on ``mode`` and ``direction``.
 
-    mode: "converged" runs until the map changes by less than ``tolerance`` from step to step (relative L1 of the
-        bits per cell), within ``min_steps`` and ``max_steps``; "reference" runs the published ``steps``, which
-        stop in mid-descent, so that bits of different scans are not comparable.
+    mode: "converged" runs until the map has changed by less than ``tolerance`` (relative L1 of the bits per cell)
+        in each of ``patience`` steps running (at a turning point it rests for one), within ``min_steps``
+        and ``max_steps``; "reference" runs the published ``steps``, which stop in mid-descent, so that bits of
+        different scans are not comparable.
     direction: "keep" finds what suffices for the prediction (IBA, Schulz et al. 2020), "destroy" all that must
         go to lose it (Inverse IBA, Khakzar et al. 2021).
     beta: weight of the mean information per neuron (10 to keep, 30 to destroy).
@@ -43,6 +44,7 @@ class BottleneckSettings:
     min_steps: int = 15
     max_steps: int = 45
     tolerance: float = 0.02
+    patience: int = 2
     copies: int = 2
     antithetic: bool = True
     learning_rate: float | None = None
@@ -63,7 +65,7 @@ class BottleneckSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} is {getattr(self, name)!r}.", f"Use {', '.join(allowed)}.")
-        for name in ("steps", "min_steps", "max_steps", "copies"):
+        for name in ("steps", "min_steps", "max_steps", "patience", "copies"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}.", "Use 1 or more.")
         for name in ("learning_rate", "tolerance"):
@@ -126,6 +128,8 @@ class BottleneckMap:
     signal_loss: (N,) the objective for the unchanged activation. noise_loss: (N,) for pure noise.
     predicted_from_noise: (N,) share of noisy copies that give the explained answer without any information
         (NaN if the objective cannot tell): such an answer has 0 bits, whatever the map looks like.
+    inactive_energy: largest share of a row's squared deviation that lies in neurons which the statistics call
+        inactive; what it says cannot be seen.
     passes: passes forward and back through the layers after the bottleneck. warnings: to be shown to the user.
     All on the CPU, float32.
     """
@@ -144,3 +148,4 @@ class BottleneckMap:
     precision: str
     warnings: tuple[str, ...]
     settings: BottleneckSettings
+    inactive_energy: float = 0.0

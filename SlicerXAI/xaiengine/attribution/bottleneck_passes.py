@@ -138,19 +138,23 @@ class NoisyPasses:
                 "Turn autocast off." if self.precision != "off" else "Check the model and the objective.",
             )
         if self.clamp:
-            gradient = gradient.mul_(z > 0)
+            gradient = gradient * (z > 0)  # not in place: it may be an expanded view
         return loss.detach().view(copies, -1), gradient
 
     def _loss(self, rows: Sequence[int], copies: int, flat: Tensor, precision: str) -> Tensor:
         with self._autocast(precision):
             output = self.record.run(self._to_layer(flat), rows)
         index = torch.as_tensor(list(rows), device=self._device).repeat(copies)
-        loss = self.objective(tree_map(_in_float32, output), index)
+        loss = self._losses(tree_map(_in_float32, output), index)
+        return loss if self.settings.direction == "keep" else -loss
+
+    def _losses(self, output: Any, index: Tensor) -> Tensor:
+        loss = self.objective(output, index)
         if loss.shape != index.shape:
             raise ModelError(
                 f"The objective gave {tuple(loss.shape)} for {len(index)} rows; expected one loss for each row."
             )
-        return loss if self.settings.direction == "keep" else -loss
+        return loss.float()
 
     def _autocast(self, precision: str) -> AbstractContextManager:
         if precision in ("off", "auto"):
@@ -174,7 +178,7 @@ class NoisyPasses:
                 output = self.record.run(self._to_layer(z.flatten(0, 1)), chosen)
             output = tree_map(_in_float32, output)
             index = torch.as_tensor(list(chosen), device=self._device).repeat(count)
-            losses[some_rows] += self.objective(output, index).view(count, -1).sum(0) / copies
+            losses[some_rows] += self._losses(output, index).view(count, -1).sum(0) / copies
             if tells:
                 met[some_rows] += self.objective.met(output, index).view(count, -1).float().sum(0) / copies
             self._progress()

@@ -1,4 +1,4 @@
-"""Small networks trained in under a minute on made-up images, for benchmarks whose maps must mean something.
+"""Small networks trained in under a minute on made-up images, for maps that must mean something.
 
 An image is smooth noise. Class 1 holds one to three round, bright blobs, class 2 as many rings, class 0 neither.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
 from xaiengine.layers import evaluation_mode
 
 CLASSES = 3
