@@ -63,7 +63,7 @@ def apply(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
     """
     name = _name(step)
     _refuse(step, name)
-    opaque = name in _OPAQUE or not type(step).__module__.startswith("monai.")
+    opaque = name in _OPAQUE or not type(step).__module__.startswith(("monai.", "xaiengine."))
     before = data[key]
     if opaque:
         # Code of somebody's own may work in place; the original is needed to compare.

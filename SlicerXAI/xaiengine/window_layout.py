@@ -17,6 +17,7 @@ from monai.utils import fall_back_tuple
 
 from .errors import OptionError
 from .models.explained_model import Inferer
+from .models.nnunet_windows import window_starts, window_weights
 
 Box = tuple[slice, ...]
 
@@ -131,13 +132,17 @@ def lay_windows(
     padded = tuple(max(length, part) for length, part in zip(size, window))
     before = tuple((length - part) // 2 for length, part in zip(padded, size))
     overlap = [inferer.overlap] * len(size)
-    slices = dense_patch_slices(padded, window, _get_scan_interval(padded, window, len(size), overlap))
+    if inferer.scheme == "nnunet":
+        starts = window_starts(padded, window, 1 - inferer.overlap)
+    else:
+        slices = dense_patch_slices(padded, window, _get_scan_interval(padded, window, len(size), overlap))
+        starts = [tuple(int(part.start) for part in window_slices) for window_slices in slices]
     return WindowLayout(
         image_size=size,
         window_size=tuple(window),
         pad_before=before,
         padded_size=padded,
-        starts=tuple(tuple(int(part.start) for part in window_slices) for window_slices in slices),
+        starts=tuple(starts),
         weights=_weights(tuple(window), flat_axis, inferer, device),
         flat_axis=flat_axis,
         padding_mode=inferer.padding_mode,
@@ -150,6 +155,9 @@ def _weights(
 ) -> torch.Tensor:
     seen: Literal["constant", "gaussian"] = inferer.blending if inferer.kind == "sliding_window" else "constant"
     inner = tuple(length for axis, length in enumerate(window) if axis != flat_axis)
+    if inferer.scheme == "nnunet":
+        weights = window_weights(inner).to(device)
+        return weights if flat_axis is None else weights.unsqueeze(flat_axis)
     weights = compute_importance_map(inner, mode=seen, sigma_scale=inferer.sigma_scale, device=device)
     return weights if flat_axis is None else weights.unsqueeze(flat_axis)
 

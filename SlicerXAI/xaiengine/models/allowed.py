@@ -19,9 +19,10 @@ NETWORKS = frozenset(
     AHNet AttentionUnet AutoEncoder AutoencoderKL BasicUNet BasicUNetPlusPlus Classifier Critic DAF3D DenseNet
     DenseNet121 DenseNet169 DenseNet201 DenseNet264 DiNTS Discriminator DynUNet EfficientNet EfficientNetBN
     EfficientNetBNFeatures FlexibleUNet FullyConnectedNet Generator HighResBlock HighResNet HoVerNet MedNeXt
-    MaskedAutoEncoderViT PatchDiscriminator Quicknat Regressor ResNet ResNetFeatures SENet SENet154 SEResNet50
-    SEResNet101 SEResNet152 SEResNext50 SEResNext101 SEResNeXt50 SEResNeXt101 SegResNet SegResNetDS SegResNetDS2
-    SegResNetVAE SwinUNETR TopologyInstance UNETR UNet VNet VarAutoEncoder VarFullyConnectedNet ViT ViTAutoEnc
+    MaskedAutoEncoderViT NetAdapter PatchDiscriminator Quicknat Regressor ResNet ResNetFeatures SENet SENet154
+    SEResNet50 SEResNet101 SEResNet152 SEResNext50 SEResNext101 SEResNeXt50 SEResNeXt101 SegResNet SegResNetDS
+    SegResNetDS2 SegResNetVAE SwinUNETR TopologyInstance UNETR UNet VNet VarAutoEncoder VarFullyConnectedNet ViT
+    ViTAutoEnc
     """.split()
 )
 """Networks of ``monai.networks.nets`` whose construction reads no file and runs no code given as an argument."""

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, TrustError
+from .assembly import with_layers
 from .auto3dseg import auto3dseg_inferer, auto3dseg_labels, auto3dseg_preprocessing, is_auto3dseg
 from .construction import build_network
 from .explained_model import ExplainedModel, Inferer, ModelTask
@@ -18,7 +19,6 @@ from .files import ModelFiles, open_model
 from .fitting import load_weights
 from .hostility import check_configuration, check_logging
 from .inference import inferer_of
-from .layer_choice import matching_layers, suggested_layers
 from .metadata import METADATA_FILE, Metadata, read_metadata, task_of_network
 from .network_facts import input_channels, output_channels, spatial_dims
 from .outputs import selector_for
@@ -178,8 +178,7 @@ def assemble(
         metadata = replace(metadata, labels=metadata.labels or auto3dseg_labels(config, outputs))
     labels = _labels(settings, metadata, task, outputs)
     inferer = settings.inference.inferer() if settings.inference else _inferer(config)
-    layers = matching_layers(network, settings.layers) if settings.layers else suggested_layers(network)
-    return ExplainedModel(
+    model = ExplainedModel(
         name=settings.name or metadata.name or Path(files.name).stem,
         network=network,
         task=task,
@@ -193,7 +192,6 @@ def assemble(
         activation=settings.activation or _activation(contents, task, len(labels)),
         preprocessing=_preprocessing(config),
         inferer=inferer or Inferer(),
-        layers=tuple(layers),
         defaults=settings.defaults,
         select_output=selector_for(network),
         target=settings.target,
@@ -201,6 +199,16 @@ def assemble(
         files=files,
         reference=settings.reference,
     )
+    return with_layers(model, settings.layers, _input_size(component, model.spatial_dims))
+
+
+def _input_size(component: Component, dims: int) -> tuple[int, ...]:
+    """The input size that transformers and autoencoders are built for."""
+    size = component.arguments.get("img_size", component.arguments.get("in_shape"))
+    if isinstance(size, int):
+        return (size,) * dims
+    sizes = tuple(size) if isinstance(size, (list, tuple)) else ()
+    return sizes[-dims:] if all(isinstance(item, int) for item in sizes) else ()
 
 
 def _first(config: SafeConfig, entries: tuple[str, ...]) -> Any:

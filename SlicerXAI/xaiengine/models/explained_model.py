@@ -39,7 +39,10 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Inferer:
-    """How the network sees a scan. ``plane`` serves ``slices``; window settings serve ``sliding_window``."""
+    """How the network sees a scan. ``plane`` serves ``slices``; window settings serve ``sliding_window``.
+
+    ``scheme`` says whose rules place and weight the windows: MONAI's or nnU-Net's.
+    """
 
     kind: Inference = "whole"
     plane: Literal["axial", "coronal", "sagittal"] = "axial"
@@ -50,6 +53,7 @@ class Inferer:
     sw_batch_size: int = 1
     padding_mode: str = "constant"
     cval: float = 0.0
+    scheme: Literal["monai", "nnunet"] = "monai"
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class ExplainedModel:
     the model's own settings per task (``configs/explanation.json``). ``select_output`` takes the tensor
     out of tuples, lists and dictionaries that a network may return. ``files`` reads the model's own files;
     ``reference`` names the one with the statistics of its layers over reference images, if it has one.
+    ``example_shape`` (N, C, spatial...) is an input that the network takes.
     """
 
     name: str
@@ -85,6 +90,7 @@ class ExplainedModel:
     notes: tuple[str, ...] = ()
     files: ModelFiles | None = None
     reference: str = ""
+    example_shape: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> ExplainedModel:
         """The same model with its network on a device."""

@@ -17,6 +17,8 @@ from .expressions import TRUST_REMEDY
 LARGEST_TEXT = 4 * 2**20
 LARGEST_WEIGHTS = 8 * 2**30
 LARGEST_COUNT = 2000
+LARGEST_FOLDER = 50_000
+"""Files in a folder; nnU-Net keeps its validation cases beside the weights."""
 LARGEST_RATIO = 200
 """Uncompressed bytes per compressed byte; network weights hardly compress, configurations 20-fold."""
 
@@ -80,9 +82,9 @@ class FolderFiles(ModelFiles):
         while pending:
             for item in sorted(pending.pop().iterdir()):
                 count += 1
-                if count > LARGEST_COUNT and not trust:
+                if count > LARGEST_FOLDER and not trust:
                     raise ModelError(
-                        f"{self.name} holds more than {LARGEST_COUNT} files, which no model does.",
+                        f"{self.name} holds more than {LARGEST_FOLDER} files, which no model does.",
                         "Choose the folder of the model itself.",
                     )
                 name = item.relative_to(self.folder).as_posix()

@@ -12,6 +12,7 @@ from ..job import explain
 from .explained_model import Inferer, ModelTask
 
 SETTINGS_FILE = "configs/explanation.json"
+NNUNET_SETTINGS_FILE = "explanation.json"
 
 
 class InferenceSettings(BaseModel):
@@ -37,7 +38,8 @@ class ExplanationSettings(BaseModel):
     """What explaining needs to know and the model's other files do not say. Every entry may be left out.
 
     ``layers`` are names or wildcards of layers that suit an explanation, the default first. ``defaults`` holds
-    options per task. ``reference`` names a file with the statistics of the layers over reference images.
+    options per task. ``reference`` names a file with the statistics of the layers over reference images. ``folds``
+    and ``mirroring`` are for nnU-Net: which folds are averaged (none: all), and whether over mirrored inputs too.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -53,6 +55,8 @@ class ExplanationSettings(BaseModel):
     reference: str = ""
     channel_names: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+    folds: list[int | Literal["all"]] = Field(default_factory=list)
+    mirroring: bool = False
 
     @classmethod
     def parse(cls, text: str, file: str) -> ExplanationSettings:
