@@ -222,22 +222,24 @@ def monai_networks():
         ("vit", lambda: nets.ViT(in_channels=1, img_size=(32, 32), patch_size=(8, 8), hidden_size=24, mlp_dim=48,
          num_layers=2, num_heads=2, classification=True, num_classes=3, spatial_dims=2),
          ["blocks.0", "blocks.1.attn", "patch_embedding"], (1, 32, 32)),
+        ("swin_unetr_2d", _swin(2, False),
+         ["swinViT.layers1.0.blocks.1.attn.softmax", "swinViT.layers2.0", "encoder4", "decoder3"], (1, 64, 64)),
+        ("swin_unetr_2d_checkpointed", _swin(2, True), ["swinViT.layers1.0.blocks.1.attn"], (1, 64, 64)),
     ]  # fmt: skip
+
+
+def _swin(axes, checkpoint):
+    from monai.networks import nets
+
+    return lambda: nets.SwinUNETR(in_channels=1, out_channels=2, feature_size=12, spatial_dims=axes,
+                                  depths=(2, 2, 2, 2), window_size=4, use_checkpoint=checkpoint)  # fmt: skip
 
 
 def large_monai_networks():
     from monai.networks import nets
 
-    def swin(checkpoint):
-        return lambda: nets.SwinUNETR(
-            in_channels=1, out_channels=2, feature_size=12, spatial_dims=3, depths=(2, 2, 2, 2), window_size=4,
-            use_checkpoint=checkpoint,
-        )  # fmt: skip
-
-    layers = ["swinViT.layers1.0.blocks.1.attn", "swinViT.layers2.0", "decoder3"]
     return [
-        ("swin_unetr", swin(False), layers, (1, 64, 64, 64)),
-        ("swin_unetr_checkpointed", swin(True), layers[:1], (1, 64, 64, 64)),
+        ("swin_unetr_3d", _swin(3, False), ["swinViT.layers1.0.blocks.1.attn"], (1, 64, 64, 64)),
         ("unetr", lambda: nets.UNETR(1, 2, (32, 32, 32), feature_size=4, hidden_size=24, mlp_dim=48, num_heads=2),
          ["vit.blocks.3", "encoder3"], (1, 32, 32, 32)),
         ("vnet", lambda: nets.VNet(spatial_dims=3, in_channels=1, out_channels=2), ["down_tr32", "down_tr128"],

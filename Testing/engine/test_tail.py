@@ -17,7 +17,6 @@ from engine.tail_networks import (
 )
 from torch import nn
 from torch.utils._pytree import tree_leaves
-
 from xaiengine.errors import ModelError
 from xaiengine.layers import evaluation_mode, find_layer
 from xaiengine.tail import Tail, frozen_parameters, leaks_past
@@ -62,8 +61,8 @@ def whole_pass(model, layer, call, replacement, *inputs):
             module.use_checkpoint = True
 
 
-def check_equal(model, layer_name, call, images):
-    """Three copies of each of two samples, all different: outputs and gradients equal those of a whole pass."""
+def check_equal(model, layer_name, call, images, copies=3):
+    """Copies of each sample, all different: outputs and gradients equal those of a whole pass."""
     model.eval()
     layer = find_layer(model, layer_name)
     tail = Tail(model, layer_name, call)
@@ -72,7 +71,7 @@ def check_equal(model, layer_name, call, images):
     with torch.no_grad():
         for found, expected in zip(tensors(record.output), tensors(model(images))):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    copies, samples = 3, images.shape[0]
+    samples = images.shape[0]
     z = record.activation.repeat(copies, *[1] * (record.activation.ndim - 1))
     z = z * (1 + 0.3 * torch.randn_like(z)) + 0.1 * torch.randn_like(z)
     batch = images.repeat(copies, *[1] * (images.ndim - 1))
@@ -89,9 +88,10 @@ def check_equal(model, layer_name, call, images):
     for leaf, outputs in ((ours, found), (theirs, expected)):
         total = sum((o * w).sum() for o, w in zip(outputs, weights) if o.requires_grad)
         gradients.append(torch.autograd.grad(total, leaf)[0])
-    scale = float(gradients[1].abs().max())
-    assert scale > 0
-    assert float((gradients[0] - gradients[1]).abs().max()) <= 2e-3 * scale
+    # Rounding can tip a unit over the kink of a ReLU; a wrong gradient is wrong by its own size.
+    size = float(gradients[1].norm())
+    assert size > 0
+    assert float((gradients[0] - gradients[1]).norm()) <= 0.03 * size
     # Some of the samples, in another order.
     chosen = [samples - 1]
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_equals_the_whole_pass_in_networks_of_monai(make, layer, shape):
 @pytest.mark.slow
 @pytest.mark.parametrize("make, layer, shape", pairs(large_monai_networks()))
 def test_equals_the_whole_pass_in_large_networks_of_monai(make, layer, shape):
-    check_equal(make(), layer, 0, torch.randn(2, *shape))
+    check_equal(make(), layer, 0, torch.randn(1, *shape), copies=2)
 
 
 @pytest.mark.parametrize("name, model, layer, call, images", hostile(), ids=[case[0] for case in hostile()])

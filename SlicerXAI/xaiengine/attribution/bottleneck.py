@@ -53,9 +53,12 @@ def explain_rows(
 
     Raises ModelError when statistics or objective do not fit the model.
     """
-    return _Optimisation(
-        record, statistics, objective, settings or BottleneckSettings(), row_ids, channel_axis, token_grid, progress
-    ).run()
+    # A surrounding autocast would round the mask; the passes switch their own on.
+    with torch.autocast(record.activation.device.type, enabled=False):
+        settings = settings or BottleneckSettings()
+        return _Optimisation(
+            record, statistics, objective, settings, row_ids, channel_axis, token_grid, progress
+        ).run()
 
 
 class _Optimisation:
@@ -107,11 +110,8 @@ class _Optimisation:
             self._report(self.done, self.total)
 
     def run(self) -> BottleneckMap:
-        device = self.mask.activation.device
-        # A surrounding autocast would round the mask; the passes switch their own on.
-        exact = torch.autocast(device.type, enabled=False)
-        with torch.no_grad(), frozen_parameters(self.record.tail.model), exact:
-            every = torch.arange(self.rows, device=device)
+        with torch.no_grad(), frozen_parameters(self.record.tail.model):
+            every = torch.arange(self.rows, device=self.mask.activation.device)
             signal_loss = self.objective(self.record.output, every).float()
             inactive = self._inactive_energy()
             active = self.active.expand(self.mask.activation.shape[1:])
