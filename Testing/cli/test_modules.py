@@ -10,12 +10,26 @@ from pathlib import Path
 import ctk_cli
 import pytest
 from host.native_calls import SUPPORTED, ModuleDescription
+from xaiengine.describe import option_fields
 from xaiengine.tasks import TASKS, find_task
 
 PACKAGE = Path(__file__).resolve().parents[2] / "SlicerXAI"
 SCRIPTS = sorted(PACKAGE.glob("XAI*/XAI*.py"))
 
+CHECKED_KINDS = ("volume", "segmentation", "table")
+
 every_module = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+
+
+def task_of(script: Path):
+    return find_task(next(name for name in TASKS if f'main("{name}")' in script.read_text(encoding="utf-8")))
+
+
+def command_of(script: Path, folder: Path) -> list[str]:
+    """A call of the module whose required inputs are files that do not exist."""
+    required = [field.name for field in option_fields(task_of(script).Options) if field.required]
+    flags = [part for name in required for part in (f"--{name}", str(folder / f"absent-{name}.nrrd"))]
+    return [sys.executable, str(script), *flags]
 
 
 def test_there_are_modules():
@@ -58,7 +72,7 @@ def test_ctk_cli_finds_every_parameter_and_nothing_to_complain_of(script, caplog
     # A returned value has neither flag nor index: it travels in the file of returned parameters.
     assert [text for text in complaints if "cannot be passed (missing one of flag" not in text] == []
     names = {parameter.name for group in module for parameter in group}
-    task = find_task(next(name for name in TASKS if f'"{name}"' in script.read_text(encoding="utf-8")))
+    task = task_of(script)
     assert set(task.Options.model_fields) <= names
     assert {f"output_{item.role}" for item in task.outputs} <= names
     returned = {p.name for group in module for p in group if p.channel == "output" and not p.isExternalType()}
@@ -67,18 +81,18 @@ def test_ctk_cli_finds_every_parameter_and_nothing_to_complain_of(script, caplog
 
 @every_module
 def test_a_missing_file_ends_with_exit_code_and_reason(script, tmp_path):
-    command = [sys.executable, str(script), "--volume", str(tmp_path / "absent.nrrd"), "--device", "nonsense"]
+    command = command_of(script, tmp_path) + ["--device", "nonsense"]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert ended.returncode == 1
-    assert "nonsense" in ended.stderr or "absent.nrrd" in ended.stderr
+    assert "nonsense" in ended.stderr or "absent-" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 @every_module
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(script, tmp_path):
-    task = find_task(next(name for name in TASKS if f'"{name}"' in script.read_text(encoding="utf-8")))
-    role = next(item.role for item in task.outputs if item.kind == "volume")
-    command = [sys.executable, str(script), "--volume", "any.nrrd", f"--output_{role}", str(tmp_path / "map.jpg")]
+    task = task_of(script)
+    role = next(item.role for item in task.outputs if item.kind in CHECKED_KINDS)
+    command = command_of(script, tmp_path) + [f"--output_{role}", str(tmp_path / "map.jpg")]
     ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert ended.returncode == 1
     assert "cannot be written as map.jpg" in ended.stderr
