@@ -1,0 +1,154 @@
+"""Train the demo lesion classifier and write its bundle.
+
+    python Testing/training/lesion_classifier/train.py --data FOLDER [--steps N] [--seed S] [--output BUNDLE]
+
+FOLDER holds TotalSegmentator's test scans (thorax_ct.nii.gz, thorax_ct_labels.nii.gz, aorta_cta.nii.gz). Only slice
+labels are used. One thread, fixed seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.networks.nets import NetAdapter, ResNet
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "SlicerXAI")]
+from safetensors.torch import save_file  # noqa: E402
+
+import cohort  # noqa: E402
+from augmentation import random_appearance, random_view  # noqa: E402
+from slices import LabelledSlice, labelled_slices  # noqa: E402
+
+PIXEL_MM = 2.0
+HU_WINDOW = (-1000.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the training: views of ``size`` pixels of scans whose field of view is ``field_mm`` (None: whole)."""
+
+    steps: int
+    size: int
+    batch: int
+    field_mm: float | None
+    rate: float
+
+
+NETWORK = {
+    "_target_": "monai.networks.nets.NetAdapter",
+    "model": {
+        "_target_": "monai.networks.nets.ResNet",
+        "block": "bottleneck",
+        "layers": [2, 2, 1, 1],
+        "block_inplanes": [16, 24, 32, 48],
+        "spatial_dims": 2,
+        "n_input_channels": 1,
+        "conv1_t_size": 5,
+        "conv1_t_stride": 1,
+        "num_classes": 2,
+        "bias_downsample": False,
+    },
+    "num_classes": 2,
+    "dim": 2,
+    "pool": ["adaptivemax", {"output_size": 1}],
+}
+"""Local features (1 x 1 and 3 x 3 convolutions that see about 100 mm), and the strongest response of each anywhere."""
+PLANTINGS = {"thorax_ct": 40, "aorta_cta": 30, "CTChest4": 60, "CTChest4 left": 60, "LIDC-IDRI-0001": 40}
+STAGES = (Stage(1500, 64, 64, 140.0, 5e-3), Stage(600, 144, 24, None, 1.5e-3))
+
+
+def scaled(hu: torch.Tensor) -> torch.Tensor:
+    """HU window to 0..1, clipped: the network's input."""
+    low, high = HU_WINDOW
+    return ((hu - low) / (high - low)).clamp(0, 1)
+
+
+def network() -> torch.nn.Module:
+    model = {key: value for key, value in NETWORK["model"].items() if key != "_target_"}
+    rest = {key: value for key, value in NETWORK.items() if key not in ("_target_", "model", "pool")}
+    return NetAdapter(ResNet(**model), pool=tuple(NETWORK["pool"]), **rest)
+
+
+def batch_of(slices: list[LabelledSlice], size: int, rng: np.random.Generator) -> torch.Tensor:
+    views = torch.stack([random_view(s.image, s.spacing, size, PIXEL_MM, rng) for s in slices])[:, None]
+    return scaled(random_appearance(views, rng))
+
+
+def train_stage(
+    model: torch.nn.Module, anatomies: list[cohort.Anatomy], stage: Stage, rng: np.random.Generator,
+    after: Callable[[int], None] | None = None,
+) -> None:
+    groups: list[tuple[list[LabelledSlice], list[LabelledSlice]]] = []
+    for anatomy in anatomies:
+        plantings = PLANTINGS[anatomy.name] // (1 if stage.field_mm else 3)
+        found = labelled_slices(anatomy, plantings, rng, stage.field_mm)
+        groups.append(([s for s in found if s.lesion], [s for s in found if not s.lesion]))
+        print(f"{anatomy.name}: {len(groups[-1][0])} slices with lesions, {len(groups[-1][1])} without", flush=True)
+    share = np.array([len(positive) ** 0.5 for positive, _ in groups])
+    share /= share.sum()
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.steps, pct_start=0.2)
+    labels = torch.tensor([i % 2 for i in range(stage.batch)])
+    model.train()
+    loss_sum, right, start = 0.0, 0.0, time.monotonic()
+    for step in range(1, stage.steps + 1):
+        picked = []
+        for label in labels.tolist():
+            pool = groups[rng.choice(len(groups), p=share)][0 if label else 1]
+            picked.append(pool[rng.integers(len(pool))])
+        images = batch_of(picked, stage.size, rng).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(images)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=0.02)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        loss_sum += float(loss.detach())
+        right += float((logits.argmax(1) == labels).float().mean())
+        if step % 100 == 0:
+            left = (time.monotonic() - start) / step * (stage.steps - step)
+            print(f"step {step}/{stage.steps} loss {loss_sum / 100:.4f} accuracy {right / 100:.3f} left {left:.0f} s", flush=True)
+            loss_sum = right = 0.0
+            if after:
+                after(step)
+    model.eval()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--hold-out", action="append", default=["aorta_cta"], help="anatomy not to train on")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    rng = np.random.default_rng(options.seed)
+    lidc = cohort.lidc().reduced(2).with_found_lungs()
+    anatomies = [*cohort.totalsegmentator(options.data), *cohort.ct_chest4(), lidc]
+    anatomies = [anatomy for anatomy in anatomies if anatomy.name not in options.hold_out]
+    model = network().to(memory_format=torch.channels_last)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    def save(_step: int = 0) -> None:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, options.output / "model.safetensors")
+
+    for stage in STAGES:
+        train_stage(model, anatomies, stage, rng, after=save)
+    save()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
