@@ -28,7 +28,8 @@ MASS_RADIUS_MM = 24.0
 DENSEST_HU = 130.0
 """Smoothed density above which tissue is contrast-filled or bone, not consolidated lung."""
 
-THINNEST_MM = 4.0
+THINNEST_MM = 6.0
+RIM_CLOSING_MM = 4.0
 SMALLEST_FILL_ML = 1.0
 DOME_SMOOTHING_MM = 45.0
 MIRROR_TOLERANCE_MM = 35.0
@@ -40,14 +41,14 @@ DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 HEIGHTS = (0.0, 0.35, 0.6, 0.8, 1.0)
 MEDIASTINUM_RIGHT = (
     (0.42, 0.40, 0.36, 0.36, 0.36, 0.36),
-    (0.42, 0.36, 0.36, 0.40, 0.40, 0.40),
-    (0.42, 0.34, 0.38, 0.38, 0.36, 0.30),
+    (0.42, 0.30, 0.30, 0.40, 0.40, 0.40),
+    (0.42, 0.30, 0.36, 0.38, 0.36, 0.30),
     (0.40, 0.30, 0.26, 0.32, 0.36, 0.40),
     (0.50, 0.40, 0.30, 0.30, 0.40, 0.50),
 )
 MEDIASTINUM_LEFT = (
     (0.40, 0.36, 0.50, 0.80, 0.85, 0.85),
-    (0.40, 0.32, 0.50, 0.82, 0.85, 0.80),
+    (0.40, 0.30, 0.46, 0.82, 0.85, 0.80),
     (0.36, 0.32, 0.40, 0.52, 0.52, 0.40),
     (0.36, 0.32, 0.34, 0.34, 0.36, 0.40),
     (0.50, 0.40, 0.30, 0.30, 0.40, 0.50),
@@ -56,6 +57,12 @@ MEDIASTINUM_LEFT = (
 apex (1), a column per depth from the back (0) to the front (1) of the rib cage. Rather too wide: where aerated lung is
 seen nearer to the middle, the outline follows it."""
 
+DOME = (0.20, 0.22, 0.27, 0.36, 0.46, 0.46)
+"""Height that the diaphragm does not exceed after a full breath, a value per depth. Used where some lung, on either
+side, reaches down to LOWEST_SEEN: only then are the heights, which are measured from the apex, confirmed."""
+
+LOWEST_SEEN = 0.12
+LARGE_FILL_ML = 50.0
 OUTLINE_REACH_MM = 20.0
 OUTLINE_TRUST = 0.15
 LARGEST_SECTION_AT_TOP = 0.4
@@ -91,7 +98,7 @@ def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> np.nd
     assigned = np.where(right_half, RIGHT, LEFT).astype(np.uint8)[:, None, None]
     complete = np.where(missing & (complete == 0), assigned, complete)
     for side in (RIGHT, LEFT):
-        grown = closed(complete == side, THINNEST_MM, copy.spacing)
+        grown = closed(complete == side, RIM_CLOSING_MM, copy.spacing)
         complete[grown & (complete == 0) & air.body & ~air.airways] = side
     return complete
 
@@ -116,7 +123,7 @@ def _chest(copy: WorkingCopy, air: ChestAir, lungs: np.ndarray, middle: float) -
 
 
 def _heights(cage: RibCage, lungs: np.ndarray) -> np.ndarray:
-    """Height of each slice, 0 at the deepest recess and 1 at the apex, from the apex and the rib cage's width, (K,)."""
+    """Height of each slice, 0 at the deepest recess and 1 at the apex, (K,); NaN with the apex out of view."""
     sections = lungs.sum(axis=(0, 1))
     apex = np.flatnonzero(sections)[-1]
     if sections[apex] > LARGEST_SECTION_AT_TOP * sections.max():
@@ -164,11 +171,12 @@ def _missing(
 
 
 def _sizeable(fill: np.ndarray, lungs: np.ndarray, copy: WorkingCopy) -> np.ndarray:
-    """Parts of ``fill`` that are not small and touch the lungs."""
+    """Parts of ``fill`` that are large, or touch the lungs and are not small."""
     labels, sizes = components(fill)
     touching = np.zeros(sizes.size, bool)
     touching[np.unique(labels[dilated(lungs, 1.5 * copy.spacing, copy.spacing)])] = True
-    return (touching & (sizes * copy.voxel_ml >= SMALLEST_FILL_ML))[labels]
+    volumes = sizes * copy.voxel_ml
+    return (touching & (volumes >= SMALLEST_FILL_ML) | (volumes >= LARGE_FILL_ML))[labels]
 
 
 def _diaphragm(copy: WorkingCopy, chest: _Chest, sides: np.ndarray, middle: float) -> np.ndarray:
@@ -187,10 +195,21 @@ def _diaphragm(copy: WorkingCopy, chest: _Chest, sides: np.ndarray, middle: floa
         much_lower = own > other + (MIRROR_TOLERANCE_MM - MIRROR_MARGIN_MM) / copy.spacing
         own = np.where(much_lower, other, own)
         bottom[half] = own[half]
-    bottom = _extended(bottom, footprint)
+    bottom = np.minimum(_extended(bottom, footprint), _highest_dome(chest, sides > 0))
     size = int(round(DOME_SMOOTHING_MM / copy.spacing))
     smooth = ndimage.grey_opening(bottom, footprint=_disc(size))
     return np.where(footprint, np.minimum(bottom, smooth), np.inf)
+
+
+def _highest_dome(chest: _Chest, lungs: np.ndarray) -> np.ndarray:
+    """Index along the third axis that the diaphragm does not exceed, per column of a row (J,); infinite if unknown."""
+    lowest = np.flatnonzero(lungs.any(axis=(0, 1)))[0]
+    if not chest.height[lowest] <= LOWEST_SEEN:
+        return np.full(lungs.shape[1], np.inf)
+    middle = (chest.height > 0.3) & (chest.height < 0.7)
+    back, front = np.nanmedian(chest.cage.back[middle]), np.nanmedian(chest.cage.front[middle])
+    depth = np.clip((np.arange(lungs.shape[1]) - back) / (front - back), 0.0, 1.0)
+    return np.searchsorted(chest.height, np.interp(depth, DEPTHS, DOME)).astype(float)
 
 
 def _lowest(mask: np.ndarray) -> np.ndarray:

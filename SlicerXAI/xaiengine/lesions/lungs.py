@@ -11,24 +11,30 @@ from ..errors import InputError
 from ..grid import Grid
 from .completion import complete_lungs
 from .morphology import dilated, eroded, opened
-from .sides import LEFT, split_sides
+from .sides import LEFT, RIGHT, split_sides
 from .thorax import ChestAir, find_chest_air
 from .working_copy import WorkingCopy, box_on_scan, carried_back, slabs, working_copy
 
 WORKING_SPACING_MM = 2.5
 MINIMAL_LUNG_ML = 60.0
 LARGEST_AIR_HU = -700.0
+SMALLEST_SIDE_SHARE = 0.15
+LEAST_AERATED_SHARE = 0.67
 
 REMEDY = "Give a lung segmentation of this scan (option 'lungs'), made for example with TotalSegmentator or by hand."
 
 
 @dataclass(frozen=True, eq=False)
 class Lungs:
-    """Masks (I, J, K) bool of the patient's left and right lung on the scan's grid; one of them may be empty."""
+    """Masks (I, J, K) bool of the patient's left and right lung on the scan's grid; one of them may be empty.
+
+    ``warnings`` says in whole sentences what is doubtful about lungs that were found rather than given.
+    """
 
     left: np.ndarray
     right: np.ndarray
     grid: Grid
+    warnings: tuple[str, ...] = ()
 
     @property
     def combined(self) -> np.ndarray:
@@ -65,9 +71,25 @@ def segment_lungs(hu: np.ndarray, grid: Grid) -> Lungs:
             f"aerated lung, at least {MINIMAL_LUNG_ML:.0f} mL were expected.",
             "Choose a CT of the chest. " + REMEDY,
         )
-    sides = split_sides(air.aerated, air.body, copy.spacing)
-    sides = complete_lungs(copy, air, sides)
-    return _at_full_resolution(hu, grid, copy, air, sides)
+    aerated_sides = split_sides(air.aerated, air.body, copy.spacing)
+    sides = complete_lungs(copy, air, aerated_sides)
+    left, right = _at_full_resolution(hu, grid, copy, air, sides)
+    return Lungs(left, right, grid, _doubts(air.aerated, sides))
+
+
+def _doubts(aerated: np.ndarray, sides: np.ndarray) -> tuple[str, ...]:
+    """What a reader should check before believing the lungs (I, J, K: 1 right, 2 left)."""
+    doubts = []
+    volumes = np.bincount(sides.ravel(), minlength=3)
+    for side, other, name in ((LEFT, RIGHT, "left"), (RIGHT, LEFT, "right")):
+        if volumes[side] < SMALLEST_SIDE_SHARE * volumes[other]:
+            doubts.append(f"Hardly any {name} lung was found: absent, without air, or out of the field of view.")
+    if np.count_nonzero(aerated) < LEAST_AERATED_SHARE * volumes[1:].sum():
+        doubts.append(
+            "More than a third of the lungs holds no air; their border there was estimated from the rib cage and the "
+            "other lung. " + REMEDY
+        )
+    return tuple(doubts)
 
 
 def _check_values(hu: np.ndarray, grid: Grid) -> None:
@@ -87,13 +109,17 @@ def _check_values(hu: np.ndarray, grid: Grid) -> None:
 
 def _at_full_resolution(
     hu: np.ndarray, grid: Grid, copy: WorkingCopy, air: ChestAir, sides: np.ndarray
-) -> Lungs:
-    """Carry the lungs back and move their border, by at most one working voxel, to where the scan's own HU put it."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right lung (I, J, K) bool on the scan's grid.
+
+    Their border moves, by at most one working voxel, to where the scan's own HU put it.
+    """
     spacing = copy.spacing
     lungs = sides > 0
     filled = lungs & ~air.aerated
     # A border voxel may only be given up where the border was seen, not where it was closed over a lesion.
-    certain = eroded(lungs, 1.5 * spacing, spacing) | dilated(opened(filled, spacing, spacing), spacing, spacing) & lungs
+    solid = dilated(opened(filled, spacing, spacing), spacing, spacing)
+    certain = eroded(lungs, 1.5 * spacing, spacing) | solid & lungs
     outer = dilated(lungs, 1.1 * spacing, spacing)
     towards_left = _towards_left(sides)
     left, right = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
@@ -107,7 +133,7 @@ def _at_full_resolution(
         is_left = carried_back(towards_left, copy.grid, grid, box) > 0
         left[box] = lung & is_left
         right[box] = lung & ~is_left
-    return Lungs(left, right, grid)
+    return left, right
 
 
 def _towards_left(sides: np.ndarray) -> np.ndarray:

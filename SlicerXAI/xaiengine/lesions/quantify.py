@@ -59,7 +59,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Burden:
-    """Lesions within one region: both lungs, one lung or one lobe. ``lesion_count`` counts lesions that reach into it."""
+    """Lesions within one region: both lungs, one lung or one lobe. ``lesion_count``: lesions that reach into it."""
 
     region: str
     region_ml: float

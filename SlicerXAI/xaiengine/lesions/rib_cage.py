@@ -1,8 +1,9 @@
 """The inner wall of the rib cage, seen from the middle of the chest, also where no air lies behind it.
 
 In each axial slice the wall is a radius per direction. Ribs cross a slice every few centimetres only, and shoulder
-blades or vessels with contrast agent can be mistaken for them; a low quantile over neighbouring directions and slices
-bridges the gaps and drops the mistakes. Aerated lung always lies inside.
+blades or vessels with contrast agent can be mistaken for them; a quantile over neighbouring directions and slices
+bridges the gaps and drops the mistakes. Aerated lung always lies inside, and where it is seen to reach the ribs nearby
+a lower quantile serves, as the ribs are then the innermost of what was hit.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ BONE_HU = 160.0
 THICKEST_RIB_MM = 7.0
 WINDOW_DIRECTIONS = 5
 WINDOW_MM = 20.0
-QUANTILE_PERCENT = 35.0
-PLEURA_MM = 1.5
+QUANTILE_PERCENT = 50.0
+QUANTILE_BESIDE_AIR_PERCENT = 25.0
+BESIDE_AIR_MM = 7.0
+BESIDE_AIR_SHARE = 0.15
 INNERMOST_SHARE = 0.45
 """No rib lies nearer to the middle than this share of the way to the skin."""
 
@@ -31,8 +34,8 @@ INNERMOST_SHARE = 0.45
 class RibCage:
     """``inside`` (I, J, K) bool on the working copy; ``center`` (x, y) in voxels from which the wall was seen.
 
-    ``half_widths`` (K, 2): extent in voxels to the patient's right and left of the center; ``front`` and ``back`` (K,):
-    the index along the second axis of the wall's foremost and hindmost points. NaN in slices without a wall.
+    ``half_widths`` (K, 2): extent in voxels to the patient's right and left of the center; ``front`` and ``back``
+    (K,): the index along the second axis of the wall's foremost and hindmost points. NaN in slices without a wall.
     """
 
     inside: np.ndarray
@@ -92,16 +95,25 @@ def _last(hit: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 def _wall(air_radius: np.ndarray, rib_radius: np.ndarray, spacing: float) -> np.ndarray:
     """Radius of the wall in voxels, (directions, levels)."""
-    reach = int(round(WINDOW_MM / spacing))
-    padded = np.pad(rib_radius, ((WINDOW_DIRECTIONS,) * 2, (0, 0)), mode="wrap")
-    padded = np.pad(padded, ((0, 0), (reach, reach)), constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * WINDOW_DIRECTIONS + 1, 2 * reach + 1))
-    flat = windows.reshape(*rib_radius.shape, -1)
-    seen = np.isfinite(flat).any(axis=-1)
+    windows = _windows(rib_radius, spacing)
+    seen = np.isfinite(windows).any(axis=-1)
+    beside = _windows(np.where(np.isfinite(rib_radius), rib_radius - air_radius, np.nan), spacing)[seen]
+    known = np.isfinite(beside).sum(axis=-1)
+    reached = (beside <= BESIDE_AIR_MM / spacing).sum(axis=-1) >= BESIDE_AIR_SHARE * known
+    low, middle = np.nanpercentile(windows[seen], (QUANTILE_BESIDE_AIR_PERCENT, QUANTILE_PERCENT), axis=-1)
     wall = np.zeros_like(rib_radius)
-    wall[seen] = np.nanpercentile(flat[seen], QUANTILE_PERCENT, axis=-1) - PLEURA_MM / spacing
+    wall[seen] = np.where(reached, low, middle)
     wall = ndimage.gaussian_filter(wall, (1.0, 1.0), mode=("wrap", "nearest"))
     return np.maximum(wall, air_radius)
+
+
+def _windows(radius: np.ndarray, spacing: float) -> np.ndarray:
+    """For each direction and level the values of its neighbours, (directions, levels, neighbours)."""
+    reach = int(round(WINDOW_MM / spacing))
+    padded = np.pad(radius, ((WINDOW_DIRECTIONS,) * 2, (0, 0)), mode="wrap")
+    padded = np.pad(padded, ((0, 0), (reach, reach)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * WINDOW_DIRECTIONS + 1, 2 * reach + 1))
+    return windows.reshape(*radius.shape, -1)
 
 
 def _fill(wall: np.ndarray, center: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

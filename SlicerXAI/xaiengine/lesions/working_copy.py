@@ -65,7 +65,7 @@ def carried_back(field: np.ndarray, copy_grid: Grid, grid: Grid, box: tuple[slic
         mapping[:3, :3] @ start + mapping[:3, 3],
         output_shape=shape,
         order=1,
-        mode="constant",
+        mode="nearest",
     )
 
 
@@ -129,7 +129,7 @@ def _inside(grid: Grid, target: Grid) -> np.ndarray:
     """Where the voxel centres of ``target`` lie in the scan's field of view, (I, J, K) bool."""
     mapping = grid.index_mapping(target)
     inside = np.ones(target.shape, bool)
-    steps = [np.arange(size).reshape([-1 if a == axis else 1 for a in range(3)]) for axis, size in enumerate(target.shape)]
+    steps = np.ogrid[tuple(slice(size) for size in target.shape)]
     for row, size in zip(mapping[:3], grid.shape):
         index = row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2] + row[3]
         inside &= (index >= -0.5) & (index <= size - 0.5)
