@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-
 from xaiengine.grid import Grid
 
 PATIENT = "LIDC-IDRI-0001"

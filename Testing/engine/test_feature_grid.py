@@ -5,7 +5,6 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121, ResNet, SEResNet50, UNet, ViT
 from torch import nn
-
 from xaiengine.errors import ModelError
 from xaiengine.feature_grid import feature_grid
 

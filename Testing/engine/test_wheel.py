@@ -9,8 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from test_quantify_lesions import patient
-
+from engine.test_quantify_lesions import patient
 from xaiengine.models import shipped_models
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
 from xaiengine.volume import write_volume
@@ -48,7 +47,9 @@ def run(python, *arguments, **more):
 def test_the_engine_comes_from_the_wheel_with_its_models(python, tmp_path):
     code = "import xaiengine, xaiengine.models as m; print(xaiengine.__file__); print(*m.shipped_models())"
     settings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    answer = subprocess.run([python, "-c", code], env=settings, cwd=tmp_path, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [python, "-c", code], env=settings, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     place, names = answer.stdout.splitlines()
     assert str(ROOT) not in place
     assert names.split() == list(shipped_models()) and "lung_lesion_slice_classifier" in names

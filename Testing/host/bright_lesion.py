@@ -11,19 +11,20 @@ import torch
 from monai.networks.nets import Classifier
 from safetensors.torch import save_file
 
-SIDE = 48
+SIDE = 32
 LESION_HU, TISSUE_HU, LUNG_HU, AIR_HU = 300, 20, -850, -1000
-LESION_RADIUS_MM = 18.0
+LESION_RADIUS_MM = 24.0
 _LOW_HU, _HIGH_HU = -1000, 400
 _THRESHOLD = (150.0 - _LOW_HU) / (_HIGH_HU - _LOW_HU)
-_EVIDENCE_PER_PIXEL = 2.0
+_MARGIN = 0.05
+_EVIDENCE_PER_PIXEL = 4.0
 
 _NETWORK = {
     "_target_": "monai.networks.nets.Classifier",
     "in_shape": [1, SIDE, SIDE],
     "classes": 2,
-    "channels": [2, 2],
-    "strides": [1, 1],
+    "channels": [2, 2, 2],
+    "strides": [1, 1, 1],
     "num_res_units": 0,
     "norm": None,
     "act": "RELU",
@@ -59,13 +60,15 @@ _EXPLANATION = {
 
 
 def write_model(folder: Path) -> Path:
-    """Write a MONAI bundle whose weights are set by hand: evidence = 2 · Σ max(0, x - threshold) - 4."""
+    """Write a MONAI bundle whose weights are set by hand: evidence = 4 · Σ max(0, x - threshold - margin) - 4."""
     options = {key: value for key, value in _NETWORK.items() if key != "_target_"}
     network = Classifier(**options)
     state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
     state["net.layer_0.conv.weight"][0, 0, 1, 1] = 1.0
     state["net.layer_0.conv.bias"][:] = -_THRESHOLD
     state["net.layer_1.conv.weight"][0, 0, 1, 1] = 1.0
+    state["net.layer_1.conv.bias"][0] = -_MARGIN  # weak noise is no evidence
+    state["net.layer_2.conv.weight"][0, 0, 1, 1] = 1.0  # the last block of a Classifier has no activation
     head = next(name for name in state if name.startswith("final") and name.endswith("weight"))
     state[head][1, : SIDE * SIDE] = _EVIDENCE_PER_PIXEL
     state[head.replace("weight", "bias")][1] = -4.0

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError, XAIError
 from ..layers import find_layer
 from ..lesions.report import slice_classifier
-from ..lesions.slice_maps import add_activations, slices_of
+from ..lesions.slice_maps import add_activations, finished_statistics, slices_of
 from ..preprocessing import preprocess
 from ..volume import check_volume, read_volume
 from .reference_store import stored_path
@@ -51,7 +51,6 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     per_scan = max(1, options.maximum_slices // len(paths))
     found = StatisticsAccumulator(options.statistics)
     rows: list[dict[str, Any]] = []
-    lowest = 0.0
     for path in paths:
         try:
             volume = read_volume(path)
@@ -61,13 +60,13 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
             rows.append({"scan": path.name, "slices": 0, "note": error.message})
         else:
             chosen = slices[np.unique(np.linspace(0, len(slices) - 1, per_scan).round().astype(int))]
-            lowest = min(lowest, add_activations(found, model, layer, chosen))
+            add_activations(found, model, layer, chosen)
             rows.append({"scan": path.name, "slices": len(chosen), "note": ""})
         context.progress.advance()
     skipped = [row["scan"] for row in rows if row["note"]]
     if skipped:
         context.warn(f"{len(skipped)} of {len(paths)} scans could not be used: {', '.join(skipped[:5])}.")
-    statistics = found.finish(after_relu=lowest >= 0).with_metadata(layer=layer, model=model.digest)
+    statistics = finished_statistics(found, options.after_relu).with_metadata(layer=layer, model=model.digest)
     if statistics.warning:
         context.warn(statistics.warning)
     _write(statistics, rows, model, layer, context)

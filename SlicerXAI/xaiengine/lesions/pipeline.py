@@ -6,6 +6,7 @@ CT -> model's preprocessing -> slices -> probability -> map of the slices called
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from ..resample import resample
 from ..volume import Volume
 from .comparison import LesionComparison, compare_lesions
 from .components import Refinement, find_lesions
+from .estimate import in_words, seconds_needed
 from .quantify import Quantification, quantify_lesions
 from .regions import LungRegions
 from .seeds import BurdenSpread, spread_over_seeds
@@ -70,13 +72,16 @@ def quantify_scan(
     """
     progress = progress or Progress()
     progress.stage("Preparing the scan", 1)
-    prepared = preprocess(volume, model.preprocessing())
+    prepared = preprocess(seen_by_model(volume, regions, settings), model.preprocessing())
     slices, axis = slices_of(prepared, model.inferer.plane)
     progress.stage("Reading the slices", len(slices))
+    start = time.perf_counter()
     probability = predict_slices(model, slices, target, progress.advance)
+    pace = (time.perf_counter() - start) / len(slices)
     statistics = _statistics(model, settings, slices, warn)
     called = int((probability >= settings.minimum_probability).sum())
-    log(f"{called} of {len(slices)} slices are called {model.labels[target]}.")
+    takes = in_words(seconds_needed(called, pace, settings.method, repeats))
+    log(f"{called} of {len(slices)} slices are called {model.labels[target]}; explaining them takes {takes}.")
     progress.stage("Explaining the slices", 1000)
     runs: list[tuple[SliceMaps, np.ndarray, np.ndarray, Threshold, Quantification]] = []
     for number in range(repeats):
@@ -99,6 +104,14 @@ def quantify_scan(
     comparison = None if reference is None else compare_lesions(labels, reference, volume.grid)
     spread = spread_over_seeds([run[-1] for run in runs])
     return LesionFindings(maps, bits, labels, regions, threshold, quantification, spread, comparison)
+
+
+def seen_by_model(volume: Volume, regions: LungRegions, settings: LesionSettings) -> Volume:
+    """The scan as the model was trained to see it: the lungs alone where its settings say so."""
+    if settings.outside_lungs is None:
+        return volume
+    outside = np.asarray(settings.outside_lungs, volume.array.dtype)
+    return volume.with_array(np.where(regions.lungs.combined, volume.array, outside))
 
 
 def scan_units(grid: Grid, slice_step_mm: float) -> float:

@@ -11,14 +11,10 @@ from scipy import ndimage
 from ..errors import InputError
 from ..grid import Grid
 from ..segmentation import Mask, Segmentation
-from ..terminology import Code, Terminology
+from ..terminology import LEFT_LUNG, RIGHT_LUNG
 from ..volume import Volume
 from .lungs import Lungs, segment_lungs
 
-ANATOMY = Code("SCT", "123037004", "Anatomical Structure")
-LUNG = Code("SCT", "39607008", "Lung")
-LEFT = Code("SCT", "7771000", "Left")
-RIGHT = Code("SCT", "24028007", "Right")
 LUNG_COLORS = {"left": (0.77, 0.87, 0.94), "right": (0.68, 0.80, 0.90)}
 SMALLEST_LUNG_ML = 50.0
 
@@ -34,8 +30,8 @@ class LungRegions:
     def segmentation(self, name: str) -> Segmentation:
         """Left lung, right lung as segments with SNOMED terminology."""
         masks = [
-            Mask(f"{side} lung", mask, LUNG_COLORS[side], Terminology(ANATOMY, LUNG, code), f"{side}_lung")
-            for side, mask, code in (("left", self.lungs.left, LEFT), ("right", self.lungs.right, RIGHT))
+            Mask(f"{side} lung", mask, LUNG_COLORS[side], code, f"{side}_lung")
+            for side, mask, code in (("left", self.lungs.left, LEFT_LUNG), ("right", self.lungs.right, RIGHT_LUNG))
         ]
         return Segmentation.from_masks(masks, self.lungs.grid, name)
 

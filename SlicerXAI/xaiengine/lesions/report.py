@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from ..device import available_memory
 from ..errors import ModelError
 from ..segmentation import Mask, Segmentation, read_segmentation, write_segmentation
-from ..terminology import Code, Terminology
+from ..terminology import lung_lesion
 from ..volume import Volume, check_volume, read_volume, write_volume
+from .estimate import memory_needed
 from .pipeline import LesionFindings, quantify_scan, scan_units
-from .regions import LUNG, lung_regions
+from .regions import lung_regions
 from .settings import LesionSettings, lesion_settings
 
 if TYPE_CHECKING:
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
     from ..tasks.quantify_lesions import QuantifyLesionsOptions
     from ..tasks.task import Context, Outcome
 
-ABNORMAL = Code("SCT", "49755003", "Morphologically Altered Structure")
-LESION = Code("SCT", "52988006", "Lesion")
 LESION_COLORS = ((0.90, 0.29, 0.10), (0.98, 0.69, 0.20), (0.84, 0.15, 0.42), (0.62, 0.35, 0.71), (0.25, 0.66, 0.53))
 MOST_SEGMENTS = 200
 STAGES = (
@@ -49,7 +50,7 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     if options.reference:
         reference = read_segmentation(options.reference).on_grid(volume.grid).union()
     given = read_segmentation(options.lungs) if options.lungs else None
-    _say_what_it_takes(volume, model, context)
+    _say_what_it_takes(volume, context)
     context.progress.stage("Finding the lungs", 1)
     regions = lung_regions(volume, given)
     findings = quantify_scan(
@@ -86,11 +87,15 @@ def slice_classifier(model: ExplainedModel) -> ExplainedModel:
     return model
 
 
-def _say_what_it_takes(volume: Volume, model: ExplainedModel, context: Context) -> None:
-    from .estimate import estimate
-
-    context.log(f"{volume.name}: {volume.grid.describe()}")
-    context.log(estimate(volume.grid, model, context.device).sentence())
+def _say_what_it_takes(volume: Volume, context: Context) -> None:
+    needed = memory_needed(volume.grid)
+    context.log(f"{volume.name}: {volume.grid.describe()}; this takes about {needed / (1 << 30):.1f} GB of memory.")
+    left = available_memory(torch.device("cpu"))
+    if needed > left:
+        context.warn(
+            f"This takes about {needed / (1 << 30):.1f} GB of memory, but {left / (1 << 30):.1f} GB are free. "
+            "Crop the scan to the chest, or close other programs, if it fails."
+        )
 
 
 def _write(
@@ -154,19 +159,12 @@ def lesion_segmentation(found: LesionFindings, name: str) -> Segmentation:
     lesions = found.quantification.lesions
     for lesion in lesions[: MOST_SEGMENTS - 1]:
         color = LESION_COLORS[(lesion.label - 1) % len(LESION_COLORS)]
-        masks.append(
-            Mask(
-                f"Lesion {lesion.label}", found.labels == lesion.label, color, terminology(), f"lesion_{lesion.label}"
-            )
-        )
+        side = lesion.lung.split()[0] if lesion.lung else ""
+        voxels = found.labels == lesion.label
+        masks.append(Mask(f"Lesion {lesion.label}", voxels, color, lung_lesion(side), f"lesion_{lesion.label}"))
     if len(lesions) >= MOST_SEGMENTS:
-        masks.append(Mask("Smaller lesions", found.labels >= MOST_SEGMENTS, LESION_COLORS[0], terminology(), "rest"))
+        masks.append(Mask("Smaller lesions", found.labels >= MOST_SEGMENTS, LESION_COLORS[0], lung_lesion(), "rest"))
     return Segmentation.from_masks(masks, found.regions.lungs.grid, name)
-
-
-def terminology() -> Terminology:
-    """Lesion of the lung."""
-    return Terminology(ABNORMAL, LESION, region=LUNG)
 
 
 def slice_rows(found: LesionFindings) -> list[dict[str, Any]]:
@@ -204,6 +202,7 @@ def _picture(volume: Volume, found: LesionFindings, unit: str, context: Context)
         title=volume.name,
         unit=unit,
         threshold=found.threshold.value,
+        upper=_upper_end(found),
         caption=f"{total.lesion_ml:.1f} mL of lesions, {total.percent:.2f} % of the lungs, "
         f"{found.quantification.severity}",
     )

@@ -70,6 +70,8 @@ class LesionSettings(BaseModel):
     threshold: float | None = Field(None, gt=0)
     healthy_fraction: float | None = Field(None, gt=0, lt=1)
     layer: str = ""
+    outside_lungs: float | None = Field(None, ge=-1024, le=3071)
+    """What the model sees outside the lungs, in HU, where it was trained on lungs alone; None: the scan as it is."""
 
     @property
     def chosen(self) -> MethodSettings:
@@ -111,7 +113,7 @@ def lesion_settings(model: ExplainedModel, options: QuantifyLesionsOptions) -> L
         raise OptionError("An absolute threshold was asked for, but none was given.", "Give the option threshold.")
     if settings.threshold is not None and settings.threshold_method != "absolute":
         raise OptionError(
-            f"A threshold of {settings.threshold:g} bits/voxel was given beside the method {settings.threshold_method}.",
+            f"A threshold of {settings.threshold:g} bits/voxel was given with method {settings.threshold_method}.",
             "Set threshold_method to absolute, or leave the threshold out.",
         )
     if options.layer and settings.threshold_method == "calibrated" and options.layer != settings.chosen.layer:

@@ -174,31 +174,33 @@ def explain_slices(
 
 
 def own_statistics(model: ExplainedModel, slices: torch.Tensor, layer: str) -> ReferenceStatistics:
-    """Statistics per channel from the scan itself, for models that bring none.
-
-    A layer that never goes below zero is taken to follow a ReLU (mean 0, noise clamped at 0, Demir 2021).
-    """
+    """Statistics per channel from the scan itself, for models that bring none."""
     found = StatisticsAccumulator("channel")
-    lowest = add_activations(found, model, layer, slices)
-    return found.finish(after_relu=lowest >= 0)
+    add_activations(found, model, layer, slices)
+    return finished_statistics(found)
 
 
-def add_activations(found: StatisticsAccumulator, model: ExplainedModel, layer: str, slices: torch.Tensor) -> float:
-    """Add the layer's activations of slices (n, C, a, b) to the statistics; returns the lowest of them."""
+def finished_statistics(found: StatisticsAccumulator, after_relu: bool = False) -> ReferenceStatistics:
+    """Statistics for locating lesions: every channel that ever spoke is heard.
+
+    The published rule silences neurons that are zero in 99 % of samples. Counted over the cells of whole scans, that
+    would silence just the channels that answer to small lesions.
+    """
+    return found.finish(after_relu=after_relu, activity_threshold=0.0)
+
+
+def add_activations(found: StatisticsAccumulator, model: ExplainedModel, layer: str, slices: torch.Tensor) -> None:
+    """Add the layer's activations of slices (n, C, a, b) to the statistics."""
     recorded: list[torch.Tensor] = []
     hook = find_layer(model.network, layer).register_forward_hook(
         lambda module, arguments, output: recorded.append(output.clone())
     )
-    lowest = float("inf")
     try:
         for chunk in slices.split(ROWS_AT_ONCE):
             model.predict(chunk)
-            activation = recorded.pop()
-            lowest = min(lowest, float(activation.min()))
-            found.add(activation)
+            found.add(recorded.pop())
     finally:
         hook.remove()
-    return lowest
 
 
 def _bottleneck_cells(model, batch, layer, target, settings, statistics, seed, ids, memory_budget, tell):
@@ -230,9 +232,18 @@ def _bottleneck_cells(model, batch, layer, target, settings, statistics, seed, i
             restless=[int(number) for number in ids[~result.converged.numpy()]]
             if settings.schedule == "converged"
             else [],
-            notes=[text for text in (statistics.warning, record.note) if text],
+            notes=[text for text in (statistics.warning, record.note, _silent(result.inactive_energy)) if text],
             precision=result.precision,
         ),
+    )
+
+
+def _silent(inactive_energy: float) -> str:
+    if inactive_energy < 0.05:
+        return ""
+    return (
+        "Much of what the layer sees in this scan lies in channels that the reference scans never used: they are "
+        "switched off and carry no bits. Fit the reference statistics over scans of this kind too."
     )
 
 

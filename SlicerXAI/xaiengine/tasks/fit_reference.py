@@ -17,6 +17,11 @@ class FitReferenceOptions(TaskOptions):
         "Statistics",
         "channel: one mean and SD for each channel, for scans of any size; position: for each cell too.",
     )
+    after_relu: bool = option(
+        False,
+        "After a ReLU",
+        "Noise of mean 0, with the deviation of the non-zero activations and never below zero (Demir 2021).",
+    )
     maximum_slices: int = option(
         10000, "Most samples", "Slices used at most, spread evenly over the scans.", ge=2, advanced=True
     )

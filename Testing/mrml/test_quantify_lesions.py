@@ -1,0 +1,98 @@
+"""The whole way with the real engine: a CT node in, lesions where they are out, on any geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+from host.bright_lesion import LESION_RADIUS_MM, make_patient, write_model
+from host.scan_geometries import IJK_TO_RAS
+from SlicerXAILib.EngineErrors import EngineError
+from SlicerXAILib.Logic import XAILogic
+
+SHAPE = (40, 44, 48)
+VOXEL_MM = 4.0
+LESION_ML = 4 / 3 * np.pi * LESION_RADIUS_MM**3 / 1000
+
+
+def placement(geometry: str) -> np.ndarray:
+    """One of the geometries with voxels of 4 mm, or 4 x 4 x 7 mm: patient-sized with few voxels."""
+    matrix = IJK_TO_RAS[geometry].copy()
+    spacing = [VOXEL_MM, VOXEL_MM, 7.0] if geometry == "anisotropic" else [VOXEL_MM] * 3
+    matrix[:3, :3] *= np.array(spacing) / np.linalg.norm(matrix[:3, :3], axis=0)
+    return matrix
+
+
+def lesionCenter(matrix: np.ndarray) -> np.ndarray:
+    middle = matrix @ [*((np.array(SHAPE) - 1) / 2), 1.0]
+    return middle[:3] + [20.0, -12.0, 16.0]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / "bright")
+
+
+@pytest.fixture(scope="module")
+def logic(application):
+    logic = XAILogic()
+    yield logic
+    logic.close()
+
+
+def quantify(logic, model, geometry, **options):
+    matrix = placement(geometry)
+    center = lesionCenter(matrix)
+    scan, lungs = make_patient(matrix, SHAPE, center)
+    return logic.quantifyLesions(scan, model=model, lungs=lungs, threshold_method="otsu", **options), center
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", IJK_TO_RAS)
+def test_the_lesion_is_found_where_it_is_before_and_after_saving(application, scene, logic, model, geometry, tmp_path):
+    result, center = quantify(logic, model, geometry)
+    segmentation = result.segmentation
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 1
+    largest = segmentation.GetSegmentation().GetNthSegmentID(0)
+    tolerance = np.linalg.norm(placement(geometry)[:3, :3], axis=0).max()
+    assert np.linalg.norm(np.array(segmentation.GetSegmentCenterRAS(largest)) - center) <= tolerance
+    assert result.values["burden_ml"] == pytest.approx(LESION_ML, rel=0.4)
+    assert result.values["lesion_count"] == 1
+    assert result.table.GetNumberOfRows() == 1
+
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    application.clear_scene()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    reloaded = slicer.util.getNode("CT lesions")
+    assert np.linalg.norm(np.array(reloaded.GetSegmentCenterRAS(largest)) - center) <= tolerance
+    bits = slicer.util.arrayFromVolume(slicer.util.getNode("CT attribution"))
+    inside = slicer.util.arrayFromSegmentBinaryLabelmap(reloaded, largest, slicer.util.getNode("CT"))
+    assert bits[inside > 0].mean() > 20 * bits[inside == 0].mean()
+
+
+@pytest.mark.slow
+def test_a_second_run_finds_the_engine_warm(scene, logic, model):
+    first, _ = quantify(logic, model, "axial")
+    process = logic.engine.processId
+    second, _ = quantify(logic, model, "axial", seed=0)
+    assert logic.engine.processId == process
+    assert second.attribution.GetName() == "CT attribution 2"
+    np.testing.assert_array_equal(
+        slicer.util.arrayFromVolume(first.attribution), slicer.util.arrayFromVolume(second.attribution)
+    )
+
+
+@pytest.mark.slow
+def test_the_engines_refusal_reaches_the_caller_with_its_remedy(scene, logic, model):
+    with pytest.raises(EngineError) as caught:
+        quantify(logic, model, "axial", layer="net.layer_9")
+    assert "net.layer_9" in caught.value.message
+    assert caught.value.remedy
+    assert slicer.mrmlScene.GetFirstNodeByName("CT attribution") is None
+
+
+@pytest.mark.slow
+def test_the_engine_describes_its_tasks(logic):
+    tasks = {task["name"]: task for task in logic.describe()["tasks"]}
+    options = {option["name"] for option in tasks["quantify-lesions"]["options"]}
+    assert {"volume", "model", "threshold_method"} <= options
