@@ -75,12 +75,14 @@ def test_objectives_of_classes_equal_their_definitions():
     torch.testing.assert_close(difference(output, rows), -(output[:, 0] - output[:, 1]).sigmoid().log())
 
 
-def test_regression_has_three_losses():
+def test_regression_has_three_losses_relative_to_the_prediction():
     output, rows = images((3, 2)), torch.arange(3)
     moved, target = output + 0.5, RegressionTarget(1)
-    torch.testing.assert_close(objective_of(target, output)(moved, rows), torch.full((3,), 0.25))
-    torch.testing.assert_close(objective_of(target, output, "label", 2.0)(moved, rows), (moved[:, 1] - 2).square())
-    torch.testing.assert_close(objective_of(target, output, "maximise")(moved, rows), -moved[:, 1].square())
+    predicted = output[:, 1].square()
+    torch.testing.assert_close(objective_of(target, output)(moved, rows), 0.25 / predicted)
+    torch.testing.assert_close(objective_of(target, output, "label", 2.0)(moved, rows), (moved[:, 1] / 2 - 1).square())
+    maximised = objective_of(target, output, "maximise")(moved, rows)
+    torch.testing.assert_close(maximised, -moved[:, 1].square() / predicted)
 
 
 @pytest.mark.parametrize(

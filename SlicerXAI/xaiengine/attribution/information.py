@@ -63,11 +63,7 @@ def objective_of(
     Raises OptionError when a loss does not go with the target, or its label is missing.
     """
     if isinstance(target, RegressionTarget):
-        if loss == "label" and label is None:
-            raise OptionError("The loss 'label' needs the true value.", "Give regression_label.")
-        if loss == "label":
-            return ReachLabel(float(label), target.index)
-        return KeepValue.of(output, target.index) if loss == "keep" else Maximise(target.index)
+        return _regression_objective(target, output, loss, label)
     if loss != "keep":
         raise OptionError(
             f"The loss '{loss}' is for regression models; {target.name} is a class.", "Use 'keep' for classifiers."
@@ -83,6 +79,34 @@ def objective_of(
     if isinstance(target, DifferenceTarget) and isinstance(target.first, RegressionTarget):
         raise OptionError("The bottleneck explains one regression output at a time.", "Leave 'against' empty.")
     return KeepTargetValue(target)
+
+
+def _regression_objective(
+    target: RegressionTarget, output: torch.Tensor, loss: RegressionLoss, label: float | None
+) -> Objective:
+    """Squared errors relative to the prediction (or label), so that beta means the same in mL and in percent."""
+    if loss == "label":
+        if label is None:
+            raise OptionError("The loss 'label' needs the true value.", "Give regression_label.")
+        return Relative(ReachLabel(float(label), target.index), torch.full((len(output),), float(label)))
+    objective = KeepValue.of(output, target.index) if loss == "keep" else Maximise(target.index)
+    return Relative(objective, target.value(output.detach()))
+
+
+class Relative:
+    """A squared-error objective divided by the square of a reference value of each sample (N,).
+
+    References below a thousandth count as a thousandth.
+    """
+
+    def __init__(self, objective: Objective, reference: torch.Tensor) -> None:
+        self.objective = objective
+        self.scale = reference.float().square().clamp_min(1e-6)
+        if hasattr(objective, "met"):
+            self.met = objective.met
+
+    def __call__(self, output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return self.objective(output, rows) / self.scale.to(output.device)[rows]
 
 
 class _Selected:
@@ -206,7 +230,8 @@ def own_statistics(
 ) -> ReferenceStatistics:
     """Statistics per channel from the samples themselves and their mirror images, when there are no others.
 
-    A layer that never goes below zero is taken to follow a ReLU.
+    A layer that never goes below zero is taken to follow a ReLU. Every channel that answers anywhere counts as active:
+    a channel that only knows the cause may be silent in all but a thousandth of the scan.
     """
     found = StatisticsAccumulator("channel")
     lowest = 0.0
@@ -224,4 +249,4 @@ def own_statistics(
                     found.add(activation)
     finally:
         hook.remove()
-    return found.finish(after_relu=lowest >= 0)
+    return found.finish(after_relu=lowest >= 0, activity_threshold=0.0)

@@ -75,7 +75,8 @@ def _deep_lift(
     forward: TargetForward, layer: nn.Module, inputs: torch.Tensor, baseline: torch.Tensor, settings: LayerSettings
 ) -> torch.Tensor:
     try:
-        return LayerDeepLift(forward, layer).attribute(inputs, baselines=baseline)
+        # the graph must begin at the input: parameters are frozen
+        return LayerDeepLift(forward, layer).attribute(inputs.detach().requires_grad_(), baselines=baseline)
     except (RuntimeError, AssertionError, AttributeError) as error:
         raise ModelError(
             f"Layer DeepLift cannot follow this model: {error}.", "Choose layer integrated gradients."

@@ -51,9 +51,10 @@ def occlusion(
     """f(x) - f(x with a block from the baseline), for blocks of ``block`` voxels every ``stride`` voxels.
 
     A voxel's value is the mean over the blocks that cover it, per voxel of a block: disjoint blocks sum to the sum
-    of their effects (captum gives ``block voxels`` times that). ``roi`` (spatial...) leaves out blocks that do not
-    touch it. With ``coarse_to_fine`` q in 0..1, blocks of :data:`COARSE_FACTOR` times the size are tried first and
-    only the part q of them with the largest effects is refined; elsewhere the coarse effect stays.
+    of their effects (captum gives ``block voxels`` times that). ``roi`` (spatial...), or (N, spatial...) for each
+    sample, leaves out blocks that do not touch it. With ``coarse_to_fine`` q in 0..1, blocks of
+    :data:`COARSE_FACTOR` times the size are tried first and only the part q of them with the largest effects is
+    refined; elsewhere the coarse effect stays.
 
     Each sample of ``inputs`` (N, C, spatial...) is explained by itself.
     """
@@ -63,11 +64,12 @@ def occlusion(
     for sample in range(len(inputs)):
         scan = _Occluder(forward, inputs[sample : sample + 1], baseline[sample : sample + 1], batch_size)
         starts = positions(inputs.shape[2:], block, stride)
-        starts = [start for start in starts if _touches(roi, start, block)]
-        if not starts:
+        limit = roi[sample] if roi is not None and roi.ndim == inputs.ndim - 1 else roi
+        starts = [start for start in starts if _touches(limit, start, block)]
+        if not starts and limit is roi:
             raise OptionError("No block touches the region of interest.", "Choose a larger region or smaller blocks.")
-        if coarse_to_fine > 0:
-            starts = scan.refined(starts, block, coarse_to_fine, roi)
+        if coarse_to_fine > 0 and starts:
+            starts = scan.refined(starts, block, coarse_to_fine, limit)
         scan.cover(starts, block)
         evaluated += scan.evaluated
         maps.append(scan.map())
@@ -108,7 +110,7 @@ class _Occluder:
                 box = (slice(None), *_box(start, block))
                 self._rows[row][box] = self.scan[0][box]
         self.evaluated += len(starts)
-        return torch.cat(found)
+        return torch.cat(found) if found else self.sums.new_zeros(0)
 
     def cover(self, starts: Sequence[Sequence[int]], block: Sequence[int]) -> None:
         size = math.prod(block)

@@ -13,6 +13,7 @@ __all__ = ["Context", "Outcome", "OutputSpec", "Task", "ValueSpec", "TASKS", "fi
 TASKS = {
     "quantify-lesions": "quantify_lesions:QuantifyLesions",
     "fit-reference": "fit_reference:FitReference",
+    "explain-prediction": "explain_prediction:ExplainPrediction",
     "explain-segmentation": "explain_segmentation:ExplainSegmentation",
 }
 

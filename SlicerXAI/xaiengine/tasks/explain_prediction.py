@@ -1,0 +1,176 @@
+"""Task: what in a scan a classifier's or regressor's answer rests on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..options import TaskOptions, given, option
+from .task import Context, Outcome, OutputSpec, Task, ValueSpec
+
+METHOD_NAMES = (
+    "iba, inverse_iba, multilayer_iba, input_iba; saliency, input_x_gradient, integrated_gradients, smoothgrad, "
+    "smoothgrad_squared, vargrad, gradient_shap, deep_lift, deep_lift_shap, guided_backpropagation, deconvolution; "
+    "cam, gradcam, gradcam++, hirescam, layercam, xgradcam, scorecam; layer_activation, "
+    "layer_gradient_x_activation, layer_conductance, internal_influence, layer_integrated_gradients, "
+    "layer_gradient_shap, layer_deep_lift; occlusion, feature_ablation, shapley_sampling, kernel_shap, lime, rise"
+)
+
+
+class ExplainPredictionOptions(TaskOptions):
+    volume: str = given("volume", "Scan", "The scan or image: .nrrd, .nii.gz, .mha or a DICOM folder.")
+    model: str = given("model", "Model", "A classifier or regressor: a MONAI bundle, or the name of a shipped model.")
+    segments: str = given(
+        "segmentation",
+        "Segments",
+        "Structures for which the table of regions says how much of the explanation lies in each. May be empty.",
+        required=False,
+        default="",
+    )
+    roi: str = given(
+        "segmentation",
+        "Region of interest",
+        "Occlusion is limited to blocks that touch this region. May be empty.",
+        required=False,
+        default="",
+    )
+    baseline_scan: str = given(
+        "volume",
+        "Baseline scan",
+        "Another scan of the same region, for the baseline 'scan'. May be empty.",
+        required=False,
+        default="",
+    )
+    methods: list[str] = option(["iba"], "Methods", f"One or more of: {METHOD_NAMES}.")
+    target: str = option(
+        "", "Target", "Output to explain, by name or number; the model's own or the predicted one if empty."
+    )
+    against: str = option("", "Against", "Explain the difference to this output. May be empty.")
+    top_k: int = option(1, "Top k", "Explain the sum of the k highest classes.", ge=1, le=50, advanced=True)
+    score: Literal["logit", "probability", "log_probability"] = option(
+        "logit", "Score", "What of a class is explained by methods other than the bottlenecks.", advanced=True
+    )
+    slices: str = option(
+        "confident",
+        "Slices",
+        "For models of slices: confident (those called the target), highest (one), all, or a slice number.",
+    )
+    most_slices: int = option(32, "Most slices", "Confident slices explained at most.", ge=1, advanced=True)
+    layers: list[str] = option([], "Layers", "Layers by name; chosen automatically if empty.", advanced=True)
+    baseline: Literal["blurred", "mean", "zero", "constant", "scan"] = option(
+        "blurred", "Baseline", "What stands for no information.", group="Baseline"
+    )
+    baseline_value: float = option(
+        0.0, "Baseline value", "Of the constant baseline, in the network's input values.", group="Baseline"
+    )
+    occlusion_mm: float = option(
+        0.0, "Block size", "Of occlusion; 0 takes an eighth of the image.", unit="mm", ge=0, group="Occlusion"
+    )
+    occlusion_stride_mm: float = option(
+        0.0, "Stride", "Between blocks; 0 takes the block size.", unit="mm", ge=0, group="Occlusion"
+    )
+    coarse_to_fine: float = option(
+        0.0,
+        "Coarse to fine",
+        "Part of the coarse blocks that is refined; 0 tries every fine block.",
+        ge=0,
+        le=1,
+        group="Occlusion",
+    )
+    regions_from: Literal["supervoxels", "segments"] = option(
+        "supervoxels", "Regions", "Regions of ablation, Shapley, KernelShap and LIME.", group="Regions"
+    )
+    regions: int = option(64, "Number of supervoxels", "About as many are made.", ge=4, le=2000, group="Regions")
+    coalitions: int = option(
+        256, "Coalitions", "Samples of KernelShap and LIME.", ge=16, advanced=True, group="Regions"
+    )
+    permutations: int = option(8, "Permutations", "Orders of Shapley sampling.", ge=2, advanced=True)
+    masks: int = option(400, "Masks", "Random masks of RISE.", ge=10, advanced=True)
+    steps: int = option(
+        0, "Steps", "Of integrated gradients; 0 takes as many as completeness needs.", ge=0, advanced=True
+    )
+    max_steps: int = option(256, "Most steps", "Of integrated gradients.", ge=2, advanced=True)
+    samples: int = option(32, "Samples", "Noisy copies of SmoothGrad and GradientShap.", ge=2, advanced=True)
+    noise: float = option(
+        0.1, "Noise", "SD of SmoothGrad's noise as a part of the image's range.", gt=0, le=2, advanced=True
+    )
+    schedule: Literal["converged", "reference"] = option(
+        "converged",
+        "Schedule",
+        "Of bottlenecks; converged: until the map rests, reference: the ten published steps.",
+        advanced=True,
+    )
+    beta: float | None = option(None, "Beta", "Price of a bit; 10 (30 for the inverse) if empty.", gt=0, advanced=True)
+    gate: Literal["energy", "quantile"] = option(
+        "energy", "Gate", "What the deeper layers of the multi-layer map let through.", advanced=True
+    )
+    gate_part: float = option(
+        0.9, "Gate part", "Share of the bits (energy), or the quantile.", gt=0, lt=1, advanced=True
+    )
+    regression_loss: Literal["keep", "label", "maximise"] = option(
+        "keep", "Regression loss", "Of bottlenecks on regression models.", advanced=True
+    )
+    regression_label: float | None = option(
+        None, "Regression label", "True value, for the regression loss 'label'.", advanced=True
+    )
+    extra_maps: bool = option(
+        False, "Further maps", "Also write variance maps, standard errors and the maps of other layers."
+    )
+    batch_size: int = option(0, "Batch size", "Inputs per pass; 0 takes what memory allows.", ge=0, advanced=True)
+
+
+class ExplainPrediction(Task):
+    """Attribution of classifiers and regressors, see :mod:`xaiengine.prediction_maps`."""
+
+    name = "explain-prediction"
+    title = "Explain prediction"
+    description = (
+        "Shows what in a scan the answer of a classifier or regressor rests on, by one or several methods, and how "
+        "much of it lies in each structure. For research, not for diagnosis."
+    )
+    Options = ExplainPredictionOptions
+    outputs = (
+        OutputSpec("attribution", "volume", "Attribution map", "The map of the first method."),
+        OutputSpec("methods", "table", "Methods", "Sum, convergence and time of each method."),
+        OutputSpec("prediction", "table", "Prediction", "What the model says of the scan or of each slice."),
+        OutputSpec("regions", "table", "Regions", "How much of each map lies in each segment.", optional=True),
+        OutputSpec("agreement", "table", "Agreement", "How alike the maps of several methods are.", optional=True),
+        OutputSpec("consensus", "volume", "Consensus", "Mean rank of each voxel over the methods.", optional=True),
+        OutputSpec("disagreement", "volume", "Disagreement", "SD of the ranks over the methods.", optional=True),
+        OutputSpec("picture", "image", "Picture", "Maps over the scan."),
+    )
+    values = (
+        ValueSpec("target", "Target", "What was explained.", "string"),
+        ValueSpec("target_value", "Value", "Its highest value in the explained samples."),
+        ValueSpec("explained_samples", "Explained samples", "Slices or volumes that were explained.", "integer"),
+        ValueSpec("map_sum", "Sum of the map", "Over the whole scan, in the map's unit times voxels."),
+        ValueSpec("peak", "Peak", "RAS position of the strongest voxel.", "string", "mm"),
+        ValueSpec("total_bits", "Total bits", "Of the bottlenecks: mean over the explained samples.", unit="bits"),
+        ValueSpec("completeness_error", "Completeness error", "Of the methods that should add up."),
+    )
+
+    def run(self, options: ExplainPredictionOptions, context: Context) -> Outcome:
+        from ..prediction_maps.explaining import explain
+        from ..prediction_maps.scan_view import view_scan
+        from ..prediction_maps.writing import write_explained
+        from ..volume import read_volume
+
+        context.progress.stage("Preparing")
+        model = context.session.model(options.model, context.device, context.trust_model)
+        view = view_scan(read_volume(options.volume, allow_channels=model.in_channels > 1), model)
+        found = explain(
+            view, options, seed=context.seed, progress=context.progress, warn=context.warn, log=context.log
+        )
+        context.progress.stage("Writing", len(found.explanations) + 1)
+        values = write_explained(found, context, extra_maps=options.extra_maps)
+        return Outcome(
+            values=values,
+            provenance={
+                "model": {"name": model.name, "digest": model.digest, "source": str(model.source)},
+                "target": found.target.name,
+                "explained_samples": [int(row) for row in found.rows],
+                "layers": list(found.case.layers),
+                "bottleneck_layers": list(found.case.bottleneck_layers),
+                "methods": {item.method: dict(item.convergence) for item in found.explanations},
+                "seconds_by_method": {item.method: item.provenance["seconds"] for item in found.explanations},
+            },
+        )
