@@ -120,7 +120,7 @@ def test_regression_is_explained_by_every_bottleneck(tmp_path, methods):
     model = model_of("regression", head=(0.02,), labels=("burden",), activation="none", spacing=3.0)
     result = explain(tmp_path, model, methods=methods, schedule="reference", layers=["bright", "late"])
     assert result.status == "finished", result.error
-    assert result.values["target"] == "burden"
+    assert result.values["explained_target"] == "burden"
     assert result.values["total_bits"] > 0
 
 
@@ -145,7 +145,7 @@ def test_regression_losses(tmp_path, loss, more):
 def test_targets(tmp_path, model, options, value):
     result = explain(tmp_path, model, methods=["saliency", "iba"], schedule="reference", **options)
     assert result.status == "finished", result.error
-    assert result.values["target"] == value
+    assert result.values["explained_target"] == value
 
 
 @pytest.mark.parametrize("slices, count", [("highest", 1), ("all", 32), ("confident", None), ("16", 1)])

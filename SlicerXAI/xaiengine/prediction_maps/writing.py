@@ -173,7 +173,7 @@ def _values(found: Explained, first: Explanation) -> dict[str, Any]:
     values = found.target.value(found.view.outputs[found.rows])
     peak = first.grid.index_to_ras(np.unravel_index(int(first.map.argmax()), first.map.shape))
     result: dict[str, Any] = {
-        "target": found.target.name,
+        "explained_target": found.target.name,
         "target_value": float(values.max()),
         "explained_samples": len(found.rows),
         "map_sum": float(first.map.sum()),

@@ -139,7 +139,7 @@ class ExplainPrediction(Task):
         OutputSpec("picture", "image", "Picture", "Maps over the scan."),
     )
     values = (
-        ValueSpec("target", "Target", "What was explained.", "string"),
+        ValueSpec("explained_target", "Target", "What was explained.", "string"),
         ValueSpec("target_value", "Value", "Its highest value in the explained samples."),
         ValueSpec("explained_samples", "Explained samples", "Slices or volumes that were explained.", "integer"),
         ValueSpec("map_sum", "Sum of the map", "Over the whole scan, in the map's unit times voxels."),
