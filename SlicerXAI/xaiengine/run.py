@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,7 +54,8 @@ def run_job(
         )
         started = datetime.now(timezone.utc)
         clock = time.perf_counter()
-        outcome = task.run(options, context)
+        with quiet_libraries():
+            outcome = task.run(options, context)
         context.progress.check()
         result = Result(
             status="finished",
@@ -69,6 +72,16 @@ def run_job(
         return result
     except Exception as error:
         return _failure(job, error, output, context)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """What libraries say to their developers is not for the users of this program."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", module=r"(monai|torch|captum)\.")
+        yield
 
 
 def task_options(task: Task, job: Job) -> Any:
