@@ -253,6 +253,22 @@ def bottleneck_layer(module: WindowNetwork, batch: Tensor) -> str:
     )
 
 
+def coarsest_layer(network: nn.Module, batch: Tensor) -> str:
+    """The last layer with the fewest cells; where all layers are equally fine, the one before the output.
+
+    Raises ModelError when the network has no layer with a feature map.
+    """
+    sizes = spatial_layers(network, network, batch[:1])
+    names = _outermost(network, sizes)
+    if not names:
+        raise ModelError("The network has no layer with a feature map.", "Choose a method that needs no layer.")
+    fewest = min(math.prod(sizes[name]) for name in names)
+    coarse = [name for name in names if math.prod(sizes[name]) == fewest]
+    if fewest == math.prod(batch.shape[2:]) and len(coarse) > 1:
+        return coarse[-2]
+    return coarse[-1]
+
+
 def _outermost(network: nn.Module, sizes: dict[str, tuple[int, ...]]) -> list[str]:
     """Candidates without the layers inside blocks that are candidates themselves and give the same size."""
     modules = dict(network.named_modules())

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from ..attribution.baselines import BaselineKind, baseline_like
-from ..attribution.feature_maps import default_layers
 from ..attribution.forward import out_of_place
 from ..attribution.perturbation import block_voxels
 from ..attribution.regions import supervoxels
-from ..attribution.segmentation_bottleneck import bottleneck_layer
+from ..attribution.segmentation_bottleneck import bottleneck_layer, coarsest_layer
 from ..attribution.segmentation_forward import CachedPrediction, WindowedForward
 from ..errors import OptionError
 from ..grid import Grid
@@ -110,13 +109,13 @@ class Explaining:
 
     @cached_property
     def layers(self) -> list[str]:
-        """Asked for, or the deepest feature map."""
+        """Asked for, or the coarsest feature map: the bottom of a U-Net, as in Seg-Grad-CAM."""
         network = self.scan.model.network
         if self.settings.layers:
             for name in self.settings.layers:
                 find_layer(network, name)
             return list(self.settings.layers)
-        return default_layers(network, network, self.sample)
+        return [coarsest_layer(network, self.sample)]
 
     @cached_property
     def bottleneck(self) -> str:

@@ -32,6 +32,7 @@ CAM_NAMES = {"grad-cam": "gradcam", "grad-cam++": "gradcam++", "hires-cam": "hir
              "xgrad-cam": "xgradcam", "score-cam": "scorecam"}  # fmt: skip
 REGION_CALLS = {"feature-ablation": feature_ablation, "shapley-sampling": shapley_sampling,
                 "kernel-shap": kernel_shap, "lime": lime}  # fmt: skip
+LEAST_MEAN_GRADIENT = 0.02
 SMOOTHING = {"smoothgrad": "smoothgrad", "smoothgrad-squared": "smoothgrad_sq", "vargrad": "vargrad"}
 
 
@@ -153,10 +154,20 @@ def _on_lattice(
     job: Explaining, method: Method, number: int, values: Tensor, lattice: LayerLattice, layer: str,
     found: Attribution,
 ) -> SegmentationMap:  # fmt: skip
+    array, grid = continued(values.detach().float().cpu().numpy(), lattice.grid(job.scan.grid), lattice)
     return SegmentationMap(
-        method, number, values.detach().float().cpu().numpy()[None], lattice.grid(job.scan.grid), found.unit or "a.u.",
-        layer, found.convergence, found.notes,
-    )  # fmt: skip
+        method, number, array[None], grid, found.unit or "a.u.", layer, found.convergence, found.notes
+    )
+
+
+def continued(values: np.ndarray, grid: Grid, lattice: LayerLattice) -> tuple[np.ndarray, Grid]:
+    """Cell values (cells...) with one more cell at each end, so that they reach the border of the windows.
+
+    The outermost centres of coarse cells lie inside the border, by up to a cell.
+    """
+    more = [int(scale > 1) for scale in lattice.scale]
+    padded = np.pad(values, [(width, width) for width in more], mode="edge")
+    return padded, grid.cropped([-width for width in more], padded.shape)
 
 
 def _cam(job: Explaining, method: Method) -> list[SegmentationMap]:
@@ -173,8 +184,23 @@ def _cam(job: Explaining, method: Method) -> list[SegmentationMap]:
             else:
                 raw = (WEIGHTS[name](activation, gradient) * activation).sum(1)[0]
             raw = raw.relu() if name in RECTIFIED else raw
-            maps.append(_on_lattice(job, method, number, raw, features.lattice, layer, Attribution(raw)))
+            notes = _averaging_notes(method, gradient, layer) if name == "gradcam" else ()
+            maps.append(_on_lattice(job, method, number, raw, features.lattice, layer, Attribution(raw, notes=notes)))
     return maps
+
+
+def _averaging_notes(method: Method, gradient: Tensor, layer: str) -> tuple[str, ...]:
+    """Said where next to nothing of the gradient is left in the channels' means, from which Grad-CAM is made.
+
+    Instance normalisation behind a layer does that: a shift of a whole channel changes nothing.
+    """
+    left = float(gradient.flatten(2).mean(2).abs().mean() / gradient.abs().mean().clamp_min(1e-30))
+    if left >= LEAST_MEAN_GRADIENT:
+        return ()
+    return (
+        f"{method.title} at {layer} rests on {left:.1%} of the gradient: its mean over the cells is nearly 0, as "
+        "instance normalisation makes it. HiResCAM does not average.",
+    )
 
 
 @torch.no_grad()
@@ -198,7 +224,7 @@ def _lattice_on_image(values: Tensor, lattice: LayerLattice, grid: Grid) -> Tens
         return values
     if tuple(lattice.shape) == lattice.window_cells and tuple(lattice.layout.window_size) == grid.shape:
         return upsample(values[None], grid.shape)[0]
-    moved = resample(values.cpu().numpy(), lattice.grid(grid), grid, "linear")
+    moved = resample(*continued(values.cpu().numpy(), lattice.grid(grid), lattice), grid)
     return torch.from_numpy(np.ascontiguousarray(moved))
 
 
@@ -240,18 +266,18 @@ def _bottleneck(job: Explaining, method: Method) -> list[SegmentationMap]:
             job.scan.module, job.scan.windows, job.scan.image, chosen.target, chosen.structure, chosen.index, layer,
             region=chosen.region, statistics=statistics, settings=settings, progress=job.report,
         )  # fmt: skip
+        found = replace(found, convergence={**found.convergence, "total_bits": float(found.map.sum())})
         maps.append(_on_lattice(job, method, number, found.map[0, 0], lattice, layer, found))
     return [_bits_per_voxel(job, item) for item in maps]
 
 
 def _bits_per_voxel(job: Explaining, item: SegmentationMap) -> SegmentationMap:
     """Bits per cell spread over the voxels of a cell: the sum over the scan's voxels stays the total."""
-    share = job.scan.volume.grid.voxel_volume_ml / item.grid.voxel_volume_ml
-    total = float(item.values.sum())
-    return replace(
-        item, values=item.values * share, unit="bits/voxel",
-        convergence={**item.convergence, "total_bits": total},
-    )  # fmt: skip
+    total = item.convergence["total_bits"]
+    on_voxels = float(resample(item.summed, item.grid, job.scan.grid).sum())
+    per_voxel = total / on_voxels if on_voxels > 0 else 0.0
+    share = per_voxel * job.scan.volume.grid.voxel_volume_ml / job.scan.grid.voxel_volume_ml
+    return replace(item, values=item.values * share, unit="bits/voxel")
 
 
 _RUNNERS = {

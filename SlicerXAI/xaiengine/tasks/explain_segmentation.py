@@ -68,7 +68,7 @@ class ExplainSegmentationOptions(TaskOptions):
         "auto", "Score", "What is added up over voxels. auto: log-odds of two classes, else the logit.", advanced=True
     )
     methods: list[str] = option(
-        ["integrated-gradients", "grad-cam"],
+        ["integrated-gradients", "hires-cam"],
         "Methods",
         "One or several: integrated-gradients, saliency, input-x-gradient, smoothgrad, smoothgrad-squared, vargrad, "
         "gradient-shap, deeplift, deeplift-shap, guided-backpropagation, deconvolution, occlusion, rise, "
