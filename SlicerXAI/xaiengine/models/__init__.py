@@ -18,10 +18,11 @@ __all__ = [
 ]
 
 
-def load_model(path: Path | str, trust: bool = False) -> ExplainedModel:
+def load_model(path: Path | str, trust: bool | str | Path = False) -> ExplainedModel:
     """The model at a path (or of a shipped name), in evaluation mode on the CPU, ready to be explained.
 
-    ``trust`` lets a bundle run its own code, which is refused otherwise.
+    ``trust`` lets a model run its own code, which is refused otherwise: true for a bundle with scripts, or the
+    path of the Python file that defines the network's class.
 
     Raises:
         TrustError: the model needs code to be run and is not trusted.

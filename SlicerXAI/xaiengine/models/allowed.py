@@ -91,8 +91,10 @@ def network_class(target: str, where: str) -> Any:
     name = target.rpartition(".")[2]
     if "." not in target or target.startswith("monai.networks.nets"):
         near = difflib.get_close_matches(name, NETWORKS | NETWORK_FUNCTIONS, 3, 0.7)
+        refusal = refuse_target(target, where)
         if near and name not in NETWORKS:
-            raise ModelError(f"There is no network called {name} at {where}.", f"Did you mean {' or '.join(near)}?")
+            refusal.remedy = f"Did you mean {' or '.join(near)}? Otherwise: {refusal.remedy}"
+        raise refusal
     raise refuse_target(target, where)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,19 @@ def load_bundle(path: Path) -> ExplainedModel:
     component = _network_component(config)
     network = build_network(component, files.size(weights))
     notes = load_weights(network, read_state(files, weights), weights)
-    return assemble(path, files, config, contents, network, component, weights, notes)
+    return assemble_parts(
+        path,
+        files,
+        contents,
+        network,
+        component.arguments,
+        weights,
+        notes,
+        preprocessing=_preprocessing(config),
+        inferer=_inferer(config),
+        class_names=lambda outputs: auto3dseg_labels(config, outputs) if is_auto3dseg(config) else (),
+        kind=component.short_name,
+    )
 
 
 def _read_configs(files: ModelFiles) -> dict[str, Any]:
@@ -78,8 +90,12 @@ def _read_configs(files: ModelFiles) -> dict[str, Any]:
     return contents
 
 
-def _config(files: ModelFiles, contents: Mapping[str, Any]) -> SafeConfig:
-    """The configuration of inference: the file of that name, else the most likely other one."""
+def chosen_content(files: ModelFiles, contents: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of inference: the file of that name, else the most likely other one.
+
+    Raises:
+        ModelError: there is none.
+    """
     names = [name for name in contents if name not in (METADATA_FILE, SETTINGS_FILE)]
     names = [name for name in names if isinstance(contents[name], Mapping)]
     if not names:
@@ -100,6 +116,11 @@ def _config(files: ModelFiles, contents: Mapping[str, Any]) -> SafeConfig:
     for name in reversed(chosen):
         content = merged(content, contents[name])
     content.setdefault("bundle_root", ".")
+    return content
+
+
+def _config(files: ModelFiles, contents: Mapping[str, Any]) -> SafeConfig:
+    content = chosen_content(files, contents)
 
     def read_file(name: str) -> Any:
         for candidate in (name, f"configs/{name}"):
@@ -158,26 +179,31 @@ def _is_statistics(name: str) -> bool:
     return "reference" in name or name.endswith(".ts")
 
 
-def assemble(
+def assemble_parts(
     path: Path,
     files: ModelFiles,
-    config: SafeConfig,
     contents: Mapping[str, Any],
     network: nn.Module,
-    component: Component,
+    arguments: Mapping[str, Any],
     weights: str,
     notes: tuple[str, ...],
+    preprocessing: Any,
+    inferer: Inferer | None,
+    class_names: Callable[[int], tuple[str, ...]] = lambda outputs: (),
+    kind: str = "",
 ) -> ExplainedModel:
-    """An explained model from a network with its weights and the bundle's other entries."""
+    """An explained model from a network with its weights and what the bundle's other files say.
+
+    ``arguments`` are those of the network; ``class_names`` gives labels for a number of outputs, or none.
+    """
     settings = ExplanationSettings.parse(files.text(SETTINGS_FILE), SETTINGS_FILE) if SETTINGS_FILE in files else None
     settings = settings or ExplanationSettings()
     metadata = read_metadata(files.text(METADATA_FILE)) if METADATA_FILE in files else Metadata()
-    outputs = output_channels(component.arguments, network) or metadata.outputs or len(settings.labels)
-    task: ModelTask = settings.task or metadata.task or task_of_network(component.short_name)
-    if is_auto3dseg(config):
-        metadata = replace(metadata, labels=metadata.labels or auto3dseg_labels(config, outputs))
+    outputs = output_channels(arguments, network) or metadata.outputs or len(settings.labels)
+    task: ModelTask = settings.task or metadata.task or task_of_network(kind or type(network).__name__)
+    metadata = replace(metadata, labels=metadata.labels or class_names(outputs))
     labels = _labels(settings, metadata, task, outputs)
-    inferer = settings.inference.inferer() if settings.inference else _inferer(config)
+    chosen = settings.inference.inferer() if settings.inference else inferer
     model = ExplainedModel(
         name=settings.name or metadata.name or Path(files.name).stem,
         network=network,
@@ -186,12 +212,12 @@ def assemble(
         digest=files.digest([weights, *contents]),
         source=path,
         format="MONAI bundle",
-        spatial_dims=spatial_dims(component.arguments, network),
-        in_channels=input_channels(component.arguments, network) or metadata.in_channels or 1,
+        spatial_dims=spatial_dims(arguments, network),
+        in_channels=input_channels(arguments, network) or metadata.in_channels or 1,
         channel_names=tuple(settings.channel_names) or metadata.channel_names,
         activation=settings.activation or _activation(contents, task, len(labels)),
-        preprocessing=_preprocessing(config),
-        inferer=inferer or Inferer(),
+        preprocessing=preprocessing,
+        inferer=chosen or Inferer(),
         defaults=settings.defaults,
         select_output=selector_for(network),
         target=settings.target,
@@ -199,12 +225,12 @@ def assemble(
         files=files,
         reference=settings.reference,
     )
-    return with_layers(model, settings.layers, _input_size(component, model.spatial_dims))
+    return with_layers(model, settings.layers, _input_size(arguments, model.spatial_dims))
 
 
-def _input_size(component: Component, dims: int) -> tuple[int, ...]:
+def _input_size(arguments: Mapping[str, Any], dims: int) -> tuple[int, ...]:
     """The input size that transformers and autoencoders are built for."""
-    size = component.arguments.get("img_size", component.arguments.get("in_shape"))
+    size = arguments.get("img_size", arguments.get("in_shape"))
     if isinstance(size, int):
         return (size,) * dims
     sizes = tuple(size) if isinstance(size, (list, tuple)) else ()

@@ -49,22 +49,23 @@ def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], source: 
 
 def without_prefix(state: Mapping[str, torch.Tensor], expected: Mapping[str, object]) -> dict[str, torch.Tensor]:
     """The weights under the names of the network: the prefix that makes most names match is taken off."""
-    best = dict(state)
-    score = _score(best, expected)
-    for _ in range(3):
-        prefixes = Counter(key.split(".", 1)[0] + "." for key in best if "." in key)
-        for prefix, _count in prefixes.most_common(8):
-            stripped = {key[len(prefix) :]: value for key, value in best.items() if key.startswith(prefix)}
-            others = {key: value for key, value in best.items() if not key.startswith(prefix) and key in expected}
-            candidate = {**others, **stripped}
-            if _score(candidate, expected) > score:
-                best, score = candidate, _score(candidate, expected)
-                break
-        else:
-            break
-    if score == 0:
-        best = _with_prefix(best, expected)
-    return best
+    best, score = dict(state), _score(state, expected)
+    for prefix in _prefixes(state):
+        stripped = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        if _score(stripped, expected) > score:
+            others = {key: value for key, value in state.items() if not key.startswith(prefix) and key in expected}
+            best, score = {**others, **stripped}, _score(stripped, expected)
+    return best if score else _with_prefix(best, expected)
+
+
+def _prefixes(state: Mapping[str, object]) -> list[str]:
+    """The most frequent beginnings of names, of up to four parts (``module._orig_mod.network.``)."""
+    counts: Counter[str] = Counter()
+    for key in state:
+        parts = key.split(".")
+        for length in range(1, min(len(parts), 5)):
+            counts[".".join(parts[:length]) + "."] += 1
+    return [prefix for prefix, _ in counts.most_common(40)]
 
 
 def _with_prefix(state: Mapping[str, torch.Tensor], expected: Mapping[str, object]) -> dict[str, torch.Tensor]:

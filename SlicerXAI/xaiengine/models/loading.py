@@ -4,21 +4,89 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import ModelError, TrustError
 from .bundle import is_bundle, load_bundle
+from .description import load_described
 from .explained_model import ExplainedModel
+from .expressions import TRUST_REMEDY
 from .files import open_model
 from .nnunet import is_nnunet, load_nnunet, nnunet_folder
+from .weights import archive_kind
+
+FORMATS = (
+    "a MONAI bundle (folder or .zip), an nnU-Net v2 results folder, weights (.safetensors, .pth) with a description "
+    "(.json), torch.export (.pt2), TorchScript (.ts, .pt), ONNX (.onnx), or a TorchXRayVision weight file"
+)
 
 
-def load(path: Path, trust: bool = False) -> ExplainedModel:
+def load(path: Path, trust: bool | str | Path = False) -> ExplainedModel:
     """The model at an existing path; see :func:`xaiengine.models.load_model`."""
+    if trust and not isinstance(trust, bool):
+        from .trusted import load_with_code
+
+        return load_with_code(path, Path(trust).expanduser())
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return _load_folder(path, bool(trust))
+    return _load_file(path, bool(trust))
+
+
+def _load_folder(path: Path, trust: bool) -> ExplainedModel:
     files = open_model(nnunet_folder(path)[0], trust)
     if is_nnunet(files):
         return load_nnunet(path, trust)
     if is_bundle(files):
+        return _load_bundle(path, trust)
+    raise ModelError(f"{path.name} is not a model in a known format.", f"Give {FORMATS}.")
+
+
+def _load_bundle(path: Path, trust: bool) -> ExplainedModel:
+    """Without running its code if that is possible, also for a trusted bundle."""
+    try:
         return load_bundle(path)
-    raise ModelError(
-        f"{path.name} is not a model in a known format.",
-        "Give a MONAI bundle (a folder or .zip with configs/ and models/).",
-    )
+    except TrustError:
+        if not trust:
+            raise
+        if not path.is_dir():
+            raise TrustError(f"{path.name} needs its own code to be run.", "Unpack it and give the folder.") from None
+    from .trusted_bundle import load_trusted_bundle
+
+    return load_trusted_bundle(path)
+
+
+def _load_file(path: Path, trust: bool) -> ExplainedModel:
+    if nnunet_folder(path)[1]:
+        return load_nnunet(path, trust)
+    if path.suffix.lower() == ".json":
+        return load_described(path)
+    kind = archive_kind(path, path.name)
+    if kind == "torchscript":
+        from .torchscript import load_torchscript
+
+        return load_torchscript(path, trust)
+    if kind == "exported":
+        from .exported import load_exported
+
+        return load_exported(path, trust)
+    if kind == "onnx":
+        from .onnx_model import load_onnx
+
+        return load_onnx(path, trust)
+    if kind == "unknown":
+        raise ModelError(f"{path.name} is not a model in a known format.", f"Give {FORMATS}.")
+    from .xrayvision import is_xrayvision, load_xrayvision
+
+    if is_xrayvision(path):
+        return load_xrayvision(path)
+    return _load_weights(path, trust)
+
+
+def _load_weights(path: Path, trust: bool) -> ExplainedModel:
+    try:
+        return load_described(path)
+    except TrustError as error:
+        if trust:
+            raise ModelError(
+                f"{error.message} Which Python file defines its class is not known.",
+                "Name that file: --trust-model FILE.py",
+            ) from error
+        raise TrustError(error.message, f"{error.remedy or TRUST_REMEDY}") from error

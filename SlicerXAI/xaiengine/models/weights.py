@@ -130,7 +130,7 @@ def read_checkpoint(content: bytes, name: str) -> Any:
 
     import torch
 
-    _check_pickles(content, name)
+    check_pickles(content, name)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -154,13 +154,18 @@ def _numpy_globals() -> list[Any]:
     return [*names, numpy.dtype, *kinds]
 
 
-def _check_pickles(content: bytes, name: str) -> None:
-    for part in _pickle_parts(content, name):
-        for found in _globals_of(part, name):
-            if found not in _TORCH_GLOBALS and found not in _OTHER_GLOBALS:
-                raise TrustError(
-                    f"{name} would call {found.replace(' ', '.')} when it is read.", f"{SAVE_REMEDY} {TRUST_REMEDY}"
-                )
+def check_pickles(content: bytes, name: str) -> None:
+    """Refuse a file of ``torch.save`` that would call anything but what tensors are made of, naming what."""
+    for found in sorted(globals_in(content, name)):
+        if found not in _TORCH_GLOBALS and found not in _OTHER_GLOBALS:
+            raise TrustError(
+                f"{name} would call {found.replace(' ', '.')} when it is read.", f"{SAVE_REMEDY} {TRUST_REMEDY}"
+            )
+
+
+def globals_in(content: bytes, name: str) -> set[str]:
+    """``module name`` of every object that reading a file of ``torch.save`` would look up."""
+    return {found for part in _pickle_parts(content, name) for found in _globals_of(part, name)}
 
 
 def _pickle_parts(content: bytes, name: str) -> list[bytes]:

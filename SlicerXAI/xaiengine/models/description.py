@@ -1,0 +1,185 @@
+"""A small JSON file beside weights that says what they are: ``network.json`` beside ``network.pth``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ..errors import ModelError
+from .assembly import with_layers
+from .construction import build_network
+from .explained_model import Capabilities, ExplainedModel, Inferer, ModelTask
+from .files import SingleFile
+from .fitting import load_weights
+from .metadata import task_of_network
+from .network_facts import input_channels, output_channels, spatial_dims
+from .outputs import selector_for
+from .probing import output_count
+from .safe_config import Component, SafeConfig, parse_config
+from .settings import ExplanationSettings, usual_activation
+from .transforms import Preprocessing, preprocessing_of
+from .weights import read_state
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ModelDescription(ExplanationSettings):
+    """Settings of a model whose file holds no more than weights or a graph.
+
+    ``network`` names an allowed network and its arguments as a MONAI ``_target_`` entry; ``weights`` is the file
+    with its state dict, beside the description. ``preprocessing`` lists MONAI transforms as ``_target_`` entries.
+    ``input_size`` is the spatial size of the network's input where it is fixed.
+    """
+
+    weights: str = ""
+    network: dict[str, Any] | None = None
+    preprocessing: list[dict[str, Any]] = Field(default_factory=list)
+    spatial_dims: int | None = Field(None, ge=1, le=3)
+    in_channels: int | None = Field(None, ge=1, le=1024)
+    input_size: list[int] = Field(default_factory=list, max_length=3)
+
+    def transforms(self) -> Preprocessing:
+        """The preprocessing, read with the same restrictions as a bundle's."""
+        config = SafeConfig({"preprocessing": self.preprocessing})
+        return preprocessing_of(config.resolve("preprocessing"))
+
+
+def description_of(path: Path) -> ModelDescription:
+    """The description beside a model's file (``net.json`` for ``net.pth``), or an empty one."""
+    for candidate in (path.with_suffix(".json"), path.with_name(path.name + ".json")):
+        if candidate.is_file() and candidate != path:
+            return read_description(candidate)
+    return ModelDescription()
+
+
+def read_description(path: Path) -> ModelDescription:
+    """A description by its own path. Raises ModelError naming every entry that does not fit."""
+    text = SingleFile(path).text(path.name)
+    if not isinstance(parse_config(text, path.name), Mapping):
+        raise ModelError(f"{path.name} is not a mapping.", "Write it with: xaiengine describe-model")
+    return ModelDescription.parse(text, path.name)
+
+
+def load_described(path: Path) -> ExplainedModel:
+    """A model from its description and state dict; ``path`` is either of the two files.
+
+    Raises:
+        ModelError: there is no description, it names no network, or the weights do not fit.
+        TrustError: the network is not on the list of allowed ones, or the weights hold code.
+    """
+    described = path if path.suffix.lower() == ".json" else None
+    description = read_description(path) if described else description_of(path)
+    if description.network is None:
+        raise ModelError(
+            f"{path.name} holds weights alone; which network they belong to is not known.",
+            f"Describe it: xaiengine describe-model {path.name} --network UNet --argument spatial_dims=3 ...",
+        )
+    weights = _weights_path(described, description) if described else path
+    component = SafeConfig({"network": description.network}).resolve("network")
+    if not isinstance(component, Component):
+        raise ModelError(f"The entry network of {path.name} is not a _target_ entry.", "Name a network of MONAI.")
+    files = SingleFile(weights)
+    network = build_network(component, files.size(weights.name))
+    notes = load_weights(network, read_state(files, weights.name), weights.name)
+    found = replace_known(description, component, network)
+    return assemble_described(path, files, found, network, "state dict", notes=notes, kind=component.short_name)
+
+
+def replace_known(description: ModelDescription, component: Component, network: nn.Module) -> ModelDescription:
+    """The description with what the network's own arguments say filled in."""
+    return description.model_copy(
+        update={
+            "spatial_dims": description.spatial_dims or spatial_dims(component.arguments, network),
+            "in_channels": description.in_channels or input_channels(component.arguments, network) or 1,
+            "labels": description.labels or _numbered(output_channels(component.arguments, network)),
+        }
+    )
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"class {number}" for number in range(count)] if count > 1 else []
+
+
+def _weights_path(path: Path, description: ModelDescription) -> Path:
+    name = description.weights
+    if name and (Path(name).name != name or name in (".", "..")):
+        raise ModelError(f"{path.name} names weights outside its folder: {name}.", "Put the files side by side.")
+    candidates = [path.with_name(name)] if name else [path.with_suffix(end) for end in (".safetensors", ".pth", ".pt")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ModelError(
+        f"The weights {candidates[0].name} of {path.name} are missing.", "Put them beside the description."
+    )
+
+
+def assemble_described(
+    path: Path,
+    files: SingleFile,
+    description: ModelDescription,
+    network: nn.Module,
+    format: str,
+    *,
+    capabilities: Capabilities | None = None,
+    notes: tuple[str, ...] = (),
+    kind: str = "",
+    activation: str | None = None,
+) -> ExplainedModel:
+    """An explained model of a network and its description; what is not described is found by running it once."""
+    dims = description.spatial_dims or spatial_dims({}, network)
+    task: ModelTask = description.task or task_of_network(kind or type(network).__name__)
+    select = selector_for(network)
+    inferer = description.inference.inferer() if description.inference else Inferer()
+    described = path.with_suffix(".json")
+    model = ExplainedModel(
+        name=description.name or path.stem,
+        network=network,
+        task=task,
+        labels=tuple(description.labels),
+        digest=digest_with(files, described),
+        source=path,
+        format=format,
+        spatial_dims=dims,
+        in_channels=description.in_channels or input_channels({}, network) or 1,
+        channel_names=tuple(description.channel_names),
+        preprocessing=description.transforms(),
+        inferer=inferer,
+        capabilities=capabilities or Capabilities(),
+        defaults=description.defaults,
+        select_output=select,
+        target=description.target,
+        notes=(*description.notes, *notes),
+        reference=description.reference,
+    )
+    model = with_layers(model, description.layers, description.input_size)
+    if not model.labels or description.task is None:
+        model = _completed(model, description)
+    chosen = description.activation or activation or usual_activation(model.task, len(model.labels))
+    return replace(model, activation=chosen)
+
+
+def _completed(model: ExplainedModel, description: ModelDescription) -> ExplainedModel:
+    """Task and labels from what the network gives for its example input."""
+    count, is_map = output_count(model)
+    if description.labels and len(description.labels) != count:
+        raise ModelError(
+            f"{len(description.labels)} labels are described, the network has {count} outputs.", "Name every output."
+        )
+    task = description.task or ("segmentation" if is_map else "classification")
+    labels = model.labels or tuple(_numbered(count)) or ("output",)
+    return replace(model, task=task, labels=labels)
+
+
+def digest_with(files: SingleFile, description: Path) -> str:
+    """SHA-256 over the model's file and its description, if there is one."""
+    import hashlib
+
+    total = hashlib.sha256(files.digest(files.names).encode())
+    if description.is_file():
+        total.update(description.read_bytes())
+    return total.hexdigest()
