@@ -1,59 +1,93 @@
-"""Pictures follow the radiologist's conventions: checked on pixels, for scans stored in any orientation."""
+"""Pictures follow the radiologist's conventions, in mm, for scans stored in any orientation."""
+
+from __future__ import annotations
 
 import matplotlib.image
 import numpy as np
 import pytest
 from engine.scans import GRIDS
-from xaiengine.picture import overlay_picture
+from xaiengine.grid import Grid
+from xaiengine.picture import PLANES, cut_through, overlay_picture
 from xaiengine.volume import Volume
 
-
-def bright_at(grid, ras, radius=12.0):
-    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1).reshape(-1, 3)
-    distance = np.linalg.norm(grid.index_to_ras(index) - ras, axis=1).reshape(grid.shape)
-    return np.exp(-((distance / radius) ** 2)).astype(np.float32)
+AXIAL, CORONAL, SAGITTAL = range(3)
+REACH_MM = 12.0
 
 
-def centroids(path, grid, ras, tmp_path):
-    """Centre (column, row) of the map's colors within each of the three planes, in 0..1 of the plane."""
-    values = bright_at(grid, ras)
-    scan = Volume(np.zeros(grid.shape, np.int16), grid, "scan")
-    overlay_picture(path, scan, values, np.zeros(grid.shape, bool), center_ras=ras, threshold=0.05, upper=1.0)
-    pixels = matplotlib.image.imread(path)[..., :3]
-    height, width = pixels.shape[:2]
-    found = []
-    for place in range(3):
-        left, right = int((0.01 + 0.305 * place) * width), int((0.305 + 0.305 * place) * width)
-        panel = pixels[int(0.14 * height) : int(0.88 * height), left:right]
-        hot = (panel[..., 0] - panel[..., 2]) * (panel[..., 0] > 0.45) * (panel[..., 1] < 0.75)
-        rows, columns = np.nonzero(hot > 0.2)
-        found.append((columns.mean() / panel.shape[1], rows.mean() / panel.shape[0]))
-    return found
+def blob(grid: Grid, ras, width: float = 6.0) -> np.ndarray:
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
+    distance = np.linalg.norm(grid.index_to_ras(index) - ras, axis=-1)
+    return np.exp(-((distance / width) ** 2)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", sorted(GRIDS))
-def test_right_is_left_front_is_up_and_head_is_up(name, tmp_path):
+def seen_at(grid: Grid, center, ras) -> list[np.ndarray]:
+    """Where a blob at ``ras`` appears in the three planes through ``center``: mm right and down in the picture."""
+    places = []
+    for plane in PLANES:
+        cut = cut_through(grid, center, plane)
+        weight = cut.sample(blob(grid, ras), grid) ** 2
+        rows, columns = np.indices(weight.shape)
+        places.append(np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum() * cut.pixel)
+    return places
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_right_is_left_front_is_up_and_head_is_up_by_the_true_distance(name):
     grid = GRIDS[name]
-    center = grid.index_to_ras((np.array(grid.shape) - 1) / 2)
-    corners = grid.corners()
-    reach = 0.22 * (corners.max(0) - corners.min(0)).min()
-    moved = {
-        axis: centroids(tmp_path / f"{axis}.png", grid, center + reach * np.eye(3)[axis], tmp_path)
-        for axis in range(3)
-    }
-    still = centroids(tmp_path / "c.png", grid, center, tmp_path)
-    axial, coronal, sagittal = 0, 1, 2
-    assert moved[0][axial][0] < still[axial][0] - 0.02, "the patient's right is on the left"
-    assert moved[0][coronal][0] < still[coronal][0] - 0.02
-    assert moved[1][axial][1] < still[axial][1] - 0.02, "the front is up"
-    assert moved[1][sagittal][0] < still[sagittal][0] - 0.02, "the front is on the left"
-    assert moved[2][coronal][1] < still[coronal][1] - 0.02, "the head is up"
-    assert moved[2][sagittal][1] < still[sagittal][1] - 0.02
+    center = grid.center
+    still = seen_at(grid, center, center)
+    right, front, head = (
+        [moved - rest for moved, rest in zip(seen_at(grid, center, center + REACH_MM * axis), still)]
+        for axis in np.eye(3)
+    )
+    off = 0.35 * max(grid.spacing)
+    assert right[AXIAL] == pytest.approx((-REACH_MM, 0), abs=off)
+    assert right[CORONAL] == pytest.approx((-REACH_MM, 0), abs=off)
+    assert front[AXIAL] == pytest.approx((0, -REACH_MM), abs=off)
+    assert front[SAGITTAL] == pytest.approx((-REACH_MM, 0), abs=off)
+    assert head[CORONAL] == pytest.approx((0, -REACH_MM), abs=off)
+    assert head[SAGITTAL] == pytest.approx((0, -REACH_MM), abs=off)
+
+
+def test_letters_name_the_sides_that_the_patient_shows():
+    assert [plane.letters for plane in PLANES] == [
+        ("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I")
+    ]
+
+
+def test_a_plane_equals_the_slice_it_is():
+    grid = Grid.from_directions((20, 24, 9), (1.0, 1.0, 4.0), np.diag([-1.0, -1.0, 1.0]))
+    array = np.random.default_rng(0).random(grid.shape)
+    cut = cut_through(grid, grid.index_to_ras((7, 7, 4)), PLANES[AXIAL])
+    # voxels run to the patient's left and back: columns and rows of a picture as they are
+    assert cut.sample(array, grid) == pytest.approx(array[:, :, 4].T, abs=1e-6)
+
+
+def test_nothing_is_shown_beside_an_oblique_scan():
+    grid = GRIDS["oblique"]
+    shown = cut_through(grid, grid.center, PLANES[AXIAL]).sample(np.ones(grid.shape), grid, outside=-1.0)
+    assert set(np.unique(shown)) == {-1.0, 1.0}
+    assert shown[0, 0] == -1.0
+
+
+def test_map_appears_on_the_left_of_the_written_axial_plane_when_it_is_on_the_right(tmp_path):
+    grid = GRIDS["axial"]
+    scan = Volume(np.zeros(grid.shape, np.int16), grid, "scan")
+    values = blob(grid, grid.center + [25.0, 0.0, 0.0], 9.0)
+    path = overlay_picture(
+        tmp_path / "a.png", scan, values, values > 0.5, center_ras=grid.center, threshold=0.05, title="A", caption="B"
+    )
+    pixels = matplotlib.image.imread(path)[..., :3]
+    panel = pixels[: pixels.shape[0] // 2, : int(0.3 * pixels.shape[1])]
+    warm = (panel[..., 0] - panel[..., 2] > 0.2) & (panel[..., 0] > 0.5)
+    columns = np.nonzero(warm)[1]
+    assert columns.size > 50
+    assert columns.mean() < 0.45 * panel.shape[1]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_an_empty_map_gives_a_picture_too(tmp_path):
-    grid = next(iter(GRIDS.values()))
+    grid = GRIDS["anisotropic"]
     zeros = np.zeros(grid.shape, np.float32)
-    overlay_picture(tmp_path / "empty.png", Volume(zeros, grid, "scan"), zeros, zeros > 0, threshold=0.1)
-    assert (tmp_path / "empty.png").stat().st_size > 5000
-    assert [path.name for path in tmp_path.iterdir()] == ["empty.png"]
+    path = overlay_picture(tmp_path / "empty.png", Volume(zeros, grid, "scan"), zeros, zeros > 0, threshold=0.1)
+    assert matplotlib.image.imread(path).shape[1] > 800
