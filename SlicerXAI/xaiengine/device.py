@@ -42,6 +42,13 @@ def available_memory(device: torch.device) -> int:
     return _available_ram()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python gave up for want of memory; on a CPU torch says so in a plain RuntimeError."""
+    text = str(error).lower()
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory"))
+
+
 def _available_ram() -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as stream:

@@ -13,8 +13,8 @@ differ, the whole passes are used instead (mode "full") and ``note`` says why.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,7 +100,7 @@ class TailRecord:
         if self._prefix.activation_overwritten or not self._prefix.events:
             z = z.clone()  # the next layer works in place, which a leaf forbids
         merged = self._axis.merge(z)
-        with self.tail._ready():
+        with self.tail.ready():
             if self.mode == "replay":
                 try:
                     return self._run_replay(merged, rows, copies)
@@ -164,6 +164,7 @@ class Tail:
         self.layer = find_layer(model, layer) if isinstance(layer, str) else layer
         self.name = layer_name(model, self.layer)
         self.call = call
+        self._is_ready = False
         self._shapes = _LEARNT.setdefault(model, {}).setdefault((self.name, call), {})
 
     def record(self, *args: Any, verify: bool = True, **kwargs: Any) -> TailRecord:
@@ -176,7 +177,7 @@ class Tail:
         if not tensors or not tensors[0].ndim:
             raise ModelError("The model was given no tensor with a batch axis.", "Pass (N, C, ...) tensors.")
         samples = tensors[0].shape[0]
-        with self._ready(), torch.inference_mode(False):
+        with self.ready(), torch.inference_mode(False):
             # A tensor made under inference_mode counts no writes, and writes must be noticed.
             args, kwargs = tree_map(_detached, args), tree_map(_detached, kwargs)
             prefix = record_prefix(self.model, self.layer, self.call, args, kwargs)
@@ -228,12 +229,20 @@ class Tail:
             ) from error
 
     @contextmanager
-    def _ready(self):
-        with ExitStack() as stack:
-            stack.enter_context(evaluation_mode(self.model))
-            stack.enter_context(frozen_parameters(self.model))
-            stack.enter_context(without_checkpointing())
+    def ready(self) -> Iterator[None]:
+        """Evaluation mode, no gradients for weights, no checkpointing; undone on leaving.
+
+        Each pass does this by itself; around many passes it saves walking through the model for each.
+        """
+        if self._is_ready:
             yield
+            return
+        with evaluation_mode(self.model), frozen_parameters(self.model), without_checkpointing():
+            self._is_ready = True
+            try:
+                yield
+            finally:
+                self._is_ready = False
 
     def _replaced(self, merged: Tensor, place: int, args: tuple, kwargs: dict) -> Any:
         """A whole pass in which the layer's output is replaced; nothing before the layer makes a graph."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from .device import is_out_of_memory
 from .errors import ModelError
 from .tail_record import ReplayError
 
@@ -55,6 +56,8 @@ def _difference(record: TailRecord, pair: Tensor, expected: tuple[list[Tensor], 
     except ReplayError as error:
         return str(error)
     except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         # Stand-ins can break code that the recording could not see; the whole pass serves such models.
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""
@@ -66,7 +69,7 @@ def _disturbed(row: Tensor, seed: int) -> Tensor:
 
 
 def _gradients_agree_elsewhere(record: TailRecord) -> bool:
-    """Rounding can tip one unit over the kink of a ReLU, and its gradient with it; a wrong tail is wrong everywhere."""
+    """Rounding can tip a unit over the kink of a ReLU, and its gradient with it; a wrong tail is wrong everywhere."""
     first = record.activation[:1]
     for seed in (1, 3, 5):
         pair = torch.cat([_disturbed(first, seed), _disturbed(first, seed + 1)])
@@ -78,7 +81,7 @@ def _gradients_agree_elsewhere(record: TailRecord) -> bool:
 
 def _output_and_gradient(record: TailRecord, pair: Tensor, full: bool) -> tuple[list[Tensor], Tensor | None]:
     z = pair.clone().requires_grad_(True)
-    with torch.enable_grad(), record.tail._ready():
+    with torch.enable_grad(), record.tail.ready():
         merged = record._axis.merge(z.clone())
         run = record._run_full if full else record._run_replay
         output = _floating(run(merged, [0], 2))
@@ -109,7 +112,7 @@ def _close(found: list[Tensor], expected: list[Tensor], like: Tensor, factor: fl
     for a, b in zip(found, expected):
         if a.shape != b.shape:
             return False
-        a, b = a.double(), b.double()
+        a, b = a.cpu().double(), b.cpu().double()  # MPS has no float64
         if not bool((a - b).abs().max() <= tolerance * b.abs().max() + 1e-6):
             return False
     return True
@@ -154,7 +157,7 @@ def leaks_past(tail: Tail, *args: Any, **kwargs: Any) -> str:
         return torch.cat([one, one.flip(-1) + noise])
 
     both = tree_map(with_changed_copy, args), tree_map(with_changed_copy, kwargs)
-    with tail._ready(), torch.no_grad():
+    with tail.ready(), torch.no_grad():
         plain = _floating(tail.model(*both[0], **both[1]))
         row = record.activation[:1]
         generator = torch.Generator().manual_seed(3)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError, OptionError
-from ..layers import frozen_parameters
 from ..tail import TailRecord
 from .bottleneck_mask import BottleneckMask
 from .bottleneck_options import BottleneckMap, BottleneckSettings
@@ -110,7 +109,7 @@ class _Optimisation:
             self._report(self.done, self.total)
 
     def run(self) -> BottleneckMap:
-        with torch.no_grad(), frozen_parameters(self.record.tail.model):
+        with torch.no_grad(), self.record.tail.ready():
             every = torch.arange(self.rows, device=self.mask.activation.device)
             signal_loss = self.objective(self.record.output, every).float()
             inactive = self._inactive_energy()

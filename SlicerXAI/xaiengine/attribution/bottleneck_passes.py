@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ..device import available_memory
+from ..device import available_memory, is_out_of_memory
 from ..errors import ModelError, ResourceError
 from ..tail import TailRecord
 from .bottleneck_options import BottleneckSettings
@@ -98,7 +98,7 @@ class NoisyPasses:
         while True:
             try:
                 return self._in_parts(rows, location, spread, drawn)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 self._halve_or_raise(error)
 
     def _in_parts(
@@ -205,9 +205,8 @@ class NoisyPasses:
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
-    def _halve_or_raise(self, error: RuntimeError) -> None:
-        text = str(error).lower()
-        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "alloc" in text):
+    def _halve_or_raise(self, error: Exception) -> None:
+        if not is_out_of_memory(error):
             raise error
         if self.limit == 1:
             raise ResourceError(

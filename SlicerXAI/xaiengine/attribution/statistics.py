@@ -140,7 +140,8 @@ class StatisticsAccumulator:
         """(N, C, *cells), from N reference images."""
         if activation.ndim < 2 or activation.shape[0] == 0:
             raise ModelError(f"Expected activations (samples, channels, ...), found {tuple(activation.shape)}.")
-        values = activation.detach().double()
+        # MPS has no float64
+        values = (activation.cpu() if activation.device.type == "mps" else activation).detach().double()
         if self.scope == "channel":
             values = values.movedim(1, -1).flatten(0, -2)
         mean = values.mean(0)
