@@ -484,6 +484,32 @@ def test_information_stays_in_float32_under_autocast(cases):
     assert torch.equal(ambient.bits, exact.bits)
 
 
+def test_half_precision_gradients_are_scaled_and_come_out_alike(cases):
+    model, statistics, (images, labels) = cases[2]
+    record, objective = Tail(model, "layer").record(images[:2]), CrossEntropy(labels[:2])
+    exact, rounded = (
+        explain_rows(record, statistics, objective, BottleneckSettings(mode="reference", beta=0.3, autocast=precision))
+        for precision in ("off", "float16")
+    )
+    assert rounded.precision == "float16" and rounded.bits.dtype == torch.float32
+    assert 0 < relative(rounded.bits, exact.bits) < 0.25
+
+
+def test_whole_passes_give_the_same_map_and_are_said(cases):
+    model, statistics, (images, labels) = cases[2]
+    settings = BottleneckSettings(mode="reference", beta=0.3)
+    replayed = explain_rows(Tail(model, "layer").record(images), statistics, CrossEntropy(labels), settings)
+    record = Tail(model, "layer").record(images)
+    record._fall_back("asked for by the test")
+    try:
+        whole = explain_rows(record, statistics, CrossEntropy(labels), settings)
+    finally:
+        record._shape.mode, record._shape.note = "replay", ""
+    assert relative(whole.bits, replayed.bits) < 1e-3
+    assert any("asked for by the test" in warning for warning in whole.warnings)
+    assert not any("whole model" in warning for warning in replayed.warnings)
+
+
 def test_the_precision_of_auto_is_one_of_the_two(cases):
     model, statistics, (images, labels) = cases[2]
     record = Tail(model, "layer").record(images[:2])
