@@ -9,7 +9,10 @@ import numpy as np
 
 from ..errors import InputError, XAIError
 from ..layers import find_layer
+from ..lesions.pipeline import seen_by_model
+from ..lesions.regions import lung_regions
 from ..lesions.report import slice_classifier
+from ..lesions.settings import model_settings
 from ..lesions.slice_maps import add_activations, finished_statistics, slices_of
 from ..preprocessing import preprocess
 from ..volume import check_volume, read_volume
@@ -46,6 +49,8 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     model = slice_classifier(context.session.model(options.model, context.device, context.trust_model))
     layer = options.layer or (model.layers[0] if model.layers else "")
     find_layer(model.network, layer)
+    settings = model_settings(model)
+    lungs_only = settings.outside_lungs is not None
     paths = scans_in(Path(options.scans))
     context.progress.stage("Reading the scans", len(paths))
     per_scan = max(1, options.maximum_slices // len(paths))
@@ -55,7 +60,8 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
         try:
             volume = read_volume(path)
             check_volume(volume)
-            slices, _ = slices_of(preprocess(volume, model.preprocessing()), model.inferer.plane)
+            seen = seen_by_model(volume, lung_regions(volume, None), settings) if lungs_only else volume
+            slices, _ = slices_of(preprocess(seen, model.preprocessing()), model.inferer.plane)
         except XAIError as error:
             rows.append({"scan": path.name, "slices": 0, "note": error.message})
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -101,14 +102,7 @@ def lesion_settings(model: ExplainedModel, options: QuantifyLesionsOptions) -> L
 
     Raises ModelError when the model's own are wrong, OptionError when options contradict one another.
     """
-    content = {**model.defaults.get(TASK, {}), **_asked_for(options)}
-    try:
-        settings = LesionSettings.model_validate(content)
-    except ValidationError as error:
-        raise ModelError(
-            f"The settings of {model.name} for {TASK} are wrong: {explain(error)}.",
-            "Mend its configs/explanation.json.",
-        ) from error
+    settings = model_settings(model, _asked_for(options))
     if settings.threshold_method == "absolute" and settings.threshold is None:
         raise OptionError("An absolute threshold was asked for, but none was given.", "Give the option threshold.")
     if settings.threshold is not None and settings.threshold_method != "absolute":
@@ -122,6 +116,17 @@ def lesion_settings(model: ExplainedModel, options: QuantifyLesionsOptions) -> L
             "Use the threshold method otsu or absolute with another layer.",
         )
     return settings
+
+
+def model_settings(model: ExplainedModel, changes: Mapping[str, Any] | None = None) -> LesionSettings:
+    """The model's own settings for this task, with some of them changed. Raises ModelError when they are wrong."""
+    try:
+        return LesionSettings.model_validate({**model.defaults.get(TASK, {}), **(changes or {})})
+    except ValidationError as error:
+        raise ModelError(
+            f"The settings of {model.name} for {TASK} are wrong: {explain(error)}.",
+            "Mend its configs/explanation.json.",
+        ) from error
 
 
 def _asked_for(options: QuantifyLesionsOptions) -> dict[str, Any]:
