@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 SIDE = 32
 LESION_HU, TISSUE_HU, LUNG_HU, AIR_HU = 300, 20, -850, -1000
-LESION_RADIUS_MM = 24.0
+LESION_RADIUS_MM = 22.0
 _LOW_HU, _HIGH_HU = -1000, 400
 _THRESHOLD = (150.0 - _LOW_HU) / (_HIGH_HU - _LOW_HU)
 _MARGIN = 0.05

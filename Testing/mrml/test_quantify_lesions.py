@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from host.bright_lesion import LESION_RADIUS_MM, make_patient, write_model
+import vtk
+from host.bright_lesion import LESION_HU, LESION_RADIUS_MM, make_patient, write_model
 from host.scan_geometries import IJK_TO_RAS
 from SlicerXAILib.EngineErrors import EngineError
 from SlicerXAILib.Logic import XAILogic
 
-SHAPE = (40, 44, 48)
-VOXEL_MM = 4.0
+SHAPE = (28, 30, 32)
+VOXEL_MM = 6.0
 LESION_ML = 4 / 3 * np.pi * LESION_RADIUS_MM**3 / 1000
 
 
 def placement(geometry: str) -> np.ndarray:
-    """One of the geometries with voxels of 4 mm, or 4 x 4 x 7 mm: patient-sized with few voxels."""
+    """One of the geometries with voxels of 6 mm, or 6 x 6 x 9 mm: patient-sized with few voxels."""
     matrix = IJK_TO_RAS[geometry].copy()
-    spacing = [VOXEL_MM, VOXEL_MM, 7.0] if geometry == "anisotropic" else [VOXEL_MM] * 3
+    spacing = [VOXEL_MM, VOXEL_MM, 9.0] if geometry == "anisotropic" else [VOXEL_MM] * 3
     matrix[:3, :3] *= np.array(spacing) / np.linalg.norm(matrix[:3, :3], axis=0)
     return matrix
 
@@ -26,6 +27,18 @@ def placement(geometry: str) -> np.ndarray:
 def lesionCenter(matrix: np.ndarray) -> np.ndarray:
     middle = matrix @ [*((np.array(SHAPE) - 1) / 2), 1.0]
     return middle[:3] + [20.0, -12.0, 16.0]
+
+
+def centroid(segmentationNode, segmentId: str) -> np.ndarray:
+    """The RAS centroid in mm of a segment, from the label map and matrix that the node itself holds."""
+    labels = segmentationNode.GetBinaryLabelmapInternalRepresentation(segmentId)
+    matrix = vtk.vtkMatrix4x4()
+    labels.GetImageToWorldMatrix(matrix)
+    value = segmentationNode.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    voxels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segmentationNode, segmentId)
+    first = np.array(labels.GetExtent())[[0, 2, 4]]
+    index = np.argwhere(voxels == value)[:, ::-1].mean(0) + first
+    return (slicer.util.arrayFromVTKMatrix(matrix) @ [*index, 1.0])[:3]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +57,8 @@ def quantify(logic, model, geometry, **options):
     matrix = placement(geometry)
     center = lesionCenter(matrix)
     scan, lungs = make_patient(matrix, SHAPE, center)
-    return logic.quantifyLesions(scan, model=model, lungs=lungs, threshold_method="otsu", **options), center
+    options = {"method": "grad-cam", "threshold_method": "otsu", **options}
+    return logic.quantifyLesions(scan, model=model, lungs=lungs, **options), center
 
 
 @pytest.mark.slow
@@ -55,8 +69,9 @@ def test_the_lesion_is_found_where_it_is_before_and_after_saving(application, sc
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 1
     largest = segmentation.GetSegmentation().GetNthSegmentID(0)
     tolerance = np.linalg.norm(placement(geometry)[:3, :3], axis=0).max()
-    assert np.linalg.norm(np.array(segmentation.GetSegmentCenterRAS(largest)) - center) <= tolerance
-    assert result.values["burden_ml"] == pytest.approx(LESION_ML, rel=0.4)
+    assert np.linalg.norm(centroid(segmentation, largest) - center) <= tolerance
+    # Voxels of 6 mm blur the ball's rim, so that less than its whole volume is bright.
+    assert 0.4 < result.values["burden_ml"] / LESION_ML < 1.1
     assert result.values["lesion_count"] == 1
     assert result.table.GetNumberOfRows() == 1
 
@@ -64,10 +79,10 @@ def test_the_lesion_is_found_where_it_is_before_and_after_saving(application, sc
     application.clear_scene()
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
     reloaded = slicer.util.getNode("CT lesions")
-    assert np.linalg.norm(np.array(reloaded.GetSegmentCenterRAS(largest)) - center) <= tolerance
-    bits = slicer.util.arrayFromVolume(slicer.util.getNode("CT attribution"))
-    inside = slicer.util.arrayFromSegmentBinaryLabelmap(reloaded, largest, slicer.util.getNode("CT"))
-    assert bits[inside > 0].mean() > 20 * bits[inside == 0].mean()
+    assert np.linalg.norm(centroid(reloaded, largest) - center) <= tolerance
+    evidence = slicer.util.arrayFromVolume(slicer.util.getNode("CT attribution"))
+    inside = slicer.util.arrayFromVolume(slicer.util.getNode("CT")) == LESION_HU
+    assert evidence[inside].mean() > 20 * evidence[~inside].mean()
 
 
 @pytest.mark.slow
