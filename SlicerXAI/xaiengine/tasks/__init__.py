@@ -14,6 +14,7 @@ TASKS = {
     "quantify-lesions": "quantify_lesions:QuantifyLesions",
     "fit-reference": "fit_reference:FitReference",
     "explain-prediction": "explain_prediction:ExplainPrediction",
+    "evaluate-explanation": "evaluate_explanation:EvaluateExplanation",
     "explain-segmentation": "explain_segmentation:ExplainSegmentation",
 }
 
