@@ -138,6 +138,39 @@ def _prediction(prediction: dict[str, Any]) -> list[str]:
     return lines
 
 
+def describe_model_command(arguments: Sequence[str] | None = None) -> int:
+    """``xaiengine describe-model WEIGHTS``: write the description that a file of weights needs, and check it."""
+    import sys
+
+    from .atomic import written_whole
+    from .describe_model import described, parser
+    from .errors import ModelError, XAIError
+    from .inspection import inspect_model
+    from .models import load_model
+
+    chosen = parser().parse_args(arguments)
+    if not chosen.weights.is_file():
+        raise ModelError(f"There is no file {chosen.weights}.", "Check the path.")
+    may_ask = sys.stdin is not None and sys.stdin.isatty() and not chosen.network and not chosen.code
+    content = described(chosen, input if may_ask else None)
+    target = chosen.output or chosen.weights.with_suffix(".json")
+    before = target.read_bytes() if target.is_file() else None
+    with written_whole(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    graph = chosen.weights.suffix.lower() in (".ts", ".pt2", ".onnx") or "network" not in content
+    try:
+        model = load_model(chosen.weights if graph else target, trust=chosen.trust_model)
+    except XAIError:
+        if before is None:
+            target.unlink()
+        else:
+            target.write_bytes(before)
+        raise
+    print(report_text(inspect_model(model, [model.layers[0]] if model.layers else ())))
+    print(f"Written to {target}.")
+    return 0
+
+
 def cache_command(arguments: Sequence[str] | None = None) -> int:
     """``xaiengine cache``: where files that can be made again are kept, how large they are, and their removal."""
     parser = argparse.ArgumentParser(prog="xaiengine cache", description=cache_command.__doc__)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..layers import layer_names
 from .explained_model import ExplainedModel
 from .layer_choice import matching_layers, published_layers, suggested_layers
 from .layer_survey import example_shapes, survey
+from .model_cache import remembered
 
 
 def with_layers(model: ExplainedModel, patterns: Sequence[str] = (), input_size: Sequence[int] = ()) -> ExplainedModel:
@@ -25,8 +27,18 @@ def with_layers(model: ExplainedModel, patterns: Sequence[str] = (), input_size:
     layers = matching_layers(model.network, patterns) if patterns else published_layers(model.network)
     if layers:
         return replace(model, layers=tuple(layers), example_shape=shapes[0])
+    known = remembered(model.digest, ("layers", shapes), lambda: _surveyed(model, shapes))
+    names = set(layer_names(model.network))
+    return replace(
+        model,
+        layers=tuple(name for name in known["layers"] if name in names),
+        example_shape=tuple(int(size) for size in known["example_shape"]),
+    )
+
+
+def _surveyed(model: ExplainedModel, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
     found = survey(model.network, shapes)
-    return replace(model, layers=tuple(suggested_layers(model.network, found)), example_shape=found.input_shape)
+    return {"layers": suggested_layers(model.network, found), "example_shape": found.input_shape}
 
 
 def resized_to(model: ExplainedModel) -> tuple[int, ...]:

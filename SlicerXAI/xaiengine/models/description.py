@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..errors import ModelError
+from ..errors import ModelError, TrustError
 from .assembly import with_layers
 from .construction import build_network
 from .explained_model import Capabilities, ExplainedModel, Inferer, ModelTask
+from .expressions import TRUST_REMEDY
 from .files import SingleFile
 from .fitting import load_weights
 from .metadata import task_of_network
@@ -33,10 +34,12 @@ class ModelDescription(ExplanationSettings):
 
     ``network`` names an allowed network and its arguments as a MONAI ``_target_`` entry; ``weights`` is the file
     with its state dict, beside the description. ``preprocessing`` lists MONAI transforms as ``_target_`` entries.
-    ``input_size`` is the spatial size of the network's input where it is fixed.
+    ``input_size`` is the spatial size of the network's input where it is fixed. ``code`` names a Python file beside
+    the description that defines the network's class; it is run for trusted models only.
     """
 
     weights: str = ""
+    code: str = ""
     network: dict[str, Any] | None = None
     preprocessing: list[dict[str, Any]] = Field(default_factory=list)
     spatial_dims: int | None = Field(None, ge=1, le=3)
@@ -74,12 +77,16 @@ def load_described(path: Path) -> ExplainedModel:
     """
     described = path if path.suffix.lower() == ".json" else None
     description = read_description(path) if described else description_of(path)
+    if description.code:
+        raise TrustError(
+            f"{path.name} needs the code of {description.code} to be run, which defines its network.", TRUST_REMEDY
+        )
     if description.network is None:
         raise ModelError(
             f"{path.name} holds weights alone; which network they belong to is not known.",
             f"Describe it: xaiengine describe-model {path.name} --network UNet --argument spatial_dims=3 ...",
         )
-    weights = _weights_path(described, description) if described else path
+    weights = weights_path(described, description) if described else path
     component = SafeConfig({"network": description.network}).resolve("network")
     if not isinstance(component, Component):
         raise ModelError(f"The entry network of {path.name} is not a _target_ entry.", "Name a network of MONAI.")
@@ -105,7 +112,8 @@ def _numbered(count: int) -> list[str]:
     return [f"class {number}" for number in range(count)] if count > 1 else []
 
 
-def _weights_path(path: Path, description: ModelDescription) -> Path:
+def weights_path(path: Path, description: ModelDescription) -> Path:
+    """The weights beside a description. Raises ModelError when they are missing or lie elsewhere."""
     name = description.weights
     if name and (Path(name).name != name or name in (".", "..")):
         raise ModelError(f"{path.name} names weights outside its folder: {name}.", "Put the files side by side.")

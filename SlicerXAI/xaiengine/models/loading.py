@@ -56,6 +56,11 @@ def _load_bundle(path: Path, trust: bool) -> ExplainedModel:
 def _load_file(path: Path, trust: bool) -> ExplainedModel:
     if nnunet_folder(path)[1]:
         return load_nnunet(path, trust)
+    if trust:
+        from .trusted import load_with_described_code
+
+        if (model := load_with_described_code(path)) is not None:
+            return model
     if path.suffix.lower() == ".json":
         return load_described(path)
     kind = archive_kind(path, path.name)

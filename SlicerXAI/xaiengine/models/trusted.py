@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from .description import ModelDescription, assemble_described, description_of
+from .description import ModelDescription, assemble_described, description_of, read_description, weights_path
 from .explained_model import ExplainedModel
 from .files import SingleFile
 from .fitting import load_weights
@@ -37,6 +37,24 @@ def load_with_code(path: Path, code: Path) -> ExplainedModel:
     return assemble_described(
         path, SingleFile(path), description, network, f"network of {code.name}", notes=tuple(notes)
     )
+
+
+def load_with_described_code(path: Path) -> ExplainedModel | None:
+    """As :func:`load_with_code`, with the file that the description names; None when it names none.
+
+    Raises:
+        ModelError: the description's code lies elsewhere than beside it.
+    """
+    is_description = path.suffix.lower() == ".json"
+    description = read_description(path) if is_description else description_of(path)
+    if not description.code:
+        return None
+    if Path(description.code).name != description.code:
+        raise ModelError(
+            f"The code {description.code} lies outside the model's folder.", "Put the files side by side."
+        )
+    weights = weights_path(path, description) if is_description else path
+    return load_with_code(weights, path.with_name(description.code))
 
 
 def _run(code: Path) -> Any:
