@@ -111,6 +111,16 @@ def test_multilayer_keeps_the_first_map_inside_the_gate_only():
         multilayer_information(request, ["early"], inputs)
 
 
+def test_a_layer_that_needs_no_information_does_not_gate():
+    network, inputs = seeded(SmallClassifier, 2), images((1, 1, 16, 16))
+    network.head.bias.data[1] = 50.0  # every noise gives this class
+    statistics = {name: own_statistics(network, name, inputs) for name in ("early", "middle")}
+    request = InformationRequest(network, ClassTarget(1), statistics.__getitem__, settings=QUICK)
+    found = multilayer_information(request, ["early", "middle"], inputs, part=0.5)
+    assert found.convergence["kept_share"] == pytest.approx(1)
+    assert any("middle needs no information" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("repeat", [1, 3])
 def test_gates_do_not_depend_on_resolution(repeat):
     values = torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.0]]).repeat_interleave(repeat, 1)[:, None]

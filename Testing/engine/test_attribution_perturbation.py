@@ -54,7 +54,7 @@ def test_coarse_to_fine_finds_the_same_top_blocks_with_fewer_passes():
     weight[0, 0, 9:13, 33:36] = 1.0
     forward, inputs = TargetForward(LinearModel(weight), ClassTarget(0)), torch.ones(1, 1, 64, 64)
     full = occlusion(forward, inputs, torch.zeros_like(inputs), (2, 2))
-    quick = occlusion(forward, inputs, torch.zeros_like(inputs), (2, 2), coarse_to_fine=0.1)
+    quick = occlusion(forward, inputs, torch.zeros_like(inputs), (2, 2), coarse_to_fine=0.2)
     assert full.convergence["blocks"] >= 5 * quick.convergence["blocks"]
     torch.testing.assert_close(quick.map * (full.map > 0), full.map)
 

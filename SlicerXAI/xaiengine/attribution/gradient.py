@@ -107,10 +107,10 @@ def smooth_gradient(
         for rows in torch.arange(len(inputs)).split(max(1, batch_size // copies)):
             shape = (copies, len(rows), *inputs.shape[1:])
             drawn = torch.randn(shape, generator=generator, device=inputs.device, dtype=inputs.dtype)
-            points = inputs[rows][None] + drawn * spread[rows][None]
+            points = drawn.mul_(spread[rows][None]).add_(inputs[rows][None])
             gradient = forward.gradient(points.flatten(0, 1)).reshape(shape)
             first[rows] += gradient.sum(0)
-            second[rows] += gradient.square().sum(0)
+            second[rows] += gradient.square_().sum(0)
     mean, mean_square = first / samples, second / samples
     variance = (mean_square - mean.square()).clamp_min(0) * samples / max(1, samples - 1)
     chosen = {"smoothgrad": mean, "smoothgrad_sq": mean_square, "vargrad": variance}[kind]

@@ -24,6 +24,8 @@ from .statistics import ReferenceStatistics, StatisticsAccumulator
 RegressionLoss = Literal["keep", "label", "maximise"]
 Gate = Literal["energy", "quantile"]
 ROWS_AT_ONCE = 16
+NOISE_SUFFICES = 0.5
+"""A layer whose pure noise gives the answer more often than this holds 0 bits of it: its map shows no evidence."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,9 @@ def multilayer_information(
     """The first layer's map where the deeper layers' maps are high (Khakzar 2021), at any resolution.
 
     A deeper map gates the voxels that hold ``part`` of its bits (``energy``) or lie above its ``part`` quantile
-    (``quantile``); the published absolute threshold holds for images of 224 x 224 alone. The gated map keeps its
-    unit; ``kept_share`` says how much of the first map passed.
+    (``quantile``); the published absolute threshold holds for images of 224 x 224 alone. A deeper layer whose pure
+    noise gives the answer too does not gate, which is said. The gated map keeps its unit; ``kept_share`` says how
+    much of the first map passed.
     """
     if len(layers) < 2:
         raise OptionError("Multi-layer attribution needs two layers or more.", "Name an early and a late one.")
@@ -202,12 +205,16 @@ def multilayer_information(
         maps.append(information(share, layer, inputs))
     first = maps[0].map
     open_gate = torch.ones_like(first, dtype=torch.bool)
-    for deeper in maps[1:]:
-        open_gate &= gate_mask(deeper.map, gate, part)
+    ungated = []
+    for layer, deeper in zip(layers[1:], maps[1:]):
+        if deeper.convergence["predicted_from_noise"] > NOISE_SUFFICES:
+            ungated.append(f"The layer {layer} needs no information for this answer, so it does not gate the map.")
+        else:
+            open_gate &= gate_mask(deeper.map, gate, part)
     gated = first * open_gate
     kept = float(gated.sum() / first.sum().clamp_min(1e-30))
     convergence = {"kept_share": kept, **maps[0].convergence}
-    notes = tuple(dict.fromkeys(text for found in maps for text in found.notes))
+    notes = tuple(dict.fromkeys([text for found in maps for text in found.notes] + ungated))
     if kept == 0:
         notes = (*notes, "The layers' maps do not overlap: no voxel is left. Use a wider gate.")
     return Attribution(gated, unit="bits/voxel", convergence=convergence, notes=notes)

@@ -33,7 +33,7 @@ class InputBottleneckSettings:
     prior_steps: int = 20
     steps: int = 40
     copies: int = 4
-    beta: float = 10.0
+    beta: float = 5.0
     learning_rate: float = 0.5
     sigma: float = 1.0
     seed: int = 0

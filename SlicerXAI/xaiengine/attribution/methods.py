@@ -18,7 +18,7 @@ from .forward import Attribution
 from .information import information, multilayer_information
 from .input_bottleneck import InputBottleneckSettings, input_information
 from .layer import LAYER_METHODS, LayerSettings, layer_attribution
-from .perturbation import COARSE_FACTOR, block_voxels, positions
+from .perturbation import COARSE_FACTORS, block_voxels, positions
 from .placement import placed
 
 Family = Literal["information", "gradient", "cam", "layer", "perturbation"]
@@ -184,8 +184,10 @@ def _occlusion_passes(case: Case) -> float:
     size, stride = case.occlusion_block()
     block = block_voxels(size, case.spacing, case.voxels)
     count = len(positions(case.voxels, block, block_voxels(stride, case.spacing, case.voxels)))
-    if case.settings.coarse_to_fine:
-        count = count * case.settings.coarse_to_fine + count / COARSE_FACTOR ** len(case.voxels)
+    part = case.settings.coarse_to_fine
+    if part:
+        shares = [part**level / factor ** len(case.voxels) for level, factor in enumerate((*COARSE_FACTORS, 1))]
+        count = count * sum(shares)
     return case.samples * count
 
 

@@ -13,7 +13,8 @@ from ..errors import OptionError
 from .cam import INTERPOLATION
 from .forward import Attribution, TargetForward
 
-COARSE_FACTOR = 4
+COARSE_FACTORS = (4, 2)
+"""Sides of the coarser blocks by those of the fine ones, coarsest first."""
 
 
 def block_voxels(size_mm: float, spacing: Sequence[float], shape: Sequence[int]) -> tuple[int, ...]:
@@ -53,8 +54,8 @@ def occlusion(
     A voxel's value is the mean over the blocks that cover it, per voxel of a block: disjoint blocks sum to the sum
     of their effects (captum gives ``block voxels`` times that). ``roi`` (spatial...), or (N, spatial...) for each
     sample, leaves out blocks that do not touch it. With ``coarse_to_fine`` q in 0..1, blocks of
-    :data:`COARSE_FACTOR` times the size are tried first and only the part q of them with the largest effects is
-    refined; elsewhere the coarse effect stays.
+    :data:`COARSE_FACTORS` times the size are tried first, and of each size only the part q with the largest effects
+    is refined; elsewhere the coarser effect stays. q = 0.25 takes a fifth of the passes in 2D, a ninth in 3D.
 
     Each sample of ``inputs`` (N, C, spatial...) is explained by itself.
     """
@@ -78,6 +79,11 @@ def occlusion(
 
 def _touches(roi: torch.Tensor | None, start: Sequence[int], block: Sequence[int]) -> bool:
     return roi is None or bool(roi[_box(start, block)].any())
+
+
+def _centred_in(mask: torch.Tensor, starts: list[tuple[int, ...]], block: Sequence[int]) -> list[tuple[int, ...]]:
+    """The blocks whose centre lies in a mask (spatial...)."""
+    return [start for start in starts if mask[tuple(first + length // 2 for first, length in zip(start, block))]]
 
 
 def _box(start: Sequence[int], block: Sequence[int]) -> tuple[slice, ...]:
@@ -121,20 +127,21 @@ class _Occluder:
     def refined(
         self, starts: list[tuple[int, ...]], block: Sequence[int], part: float, roi: torch.Tensor | None
     ) -> list[tuple[int, ...]]:
-        """The fine blocks whose centre lies in one of the most effective coarse blocks."""
-        shape = self.scan.shape[2:]
-        large = tuple(min(length * COARSE_FACTOR, size) for length, size in zip(block, shape))
-        coarse_starts = [start for start in positions(shape, large, large) if _touches(roi, start, large)]
-        effects = self.effects(coarse_starts, large)
-        chosen = effects.abs().argsort(descending=True)[: max(1, math.ceil(part * len(coarse_starts)))].tolist()
+        """The fine blocks whose centre lies in one of the most effective coarser blocks, level by level."""
+        shape = tuple(self.scan.shape[2:])
         self.coarse = torch.zeros_like(self.sums)
-        for start, effect in zip(coarse_starts, effects):
-            self.coarse[_box(start, large)] = effect / math.prod(large)
-        wanted = torch.zeros(tuple(shape), dtype=torch.bool)
-        for index in chosen:
-            wanted[_box(coarse_starts[index], large)] = True
-        centre = [length // 2 for length in block]
-        return [start for start in starts if wanted[tuple(a + b for a, b in zip(start, centre))]]
+        wanted = torch.ones(shape, dtype=torch.bool)
+        for factor in COARSE_FACTORS:
+            large = tuple(min(length * factor, size) for length, size in zip(block, shape))
+            tried = [start for start in positions(shape, large, large) if _touches(roi, start, large)]
+            tried = _centred_in(wanted, tried, large)
+            effects = self.effects(tried, large)
+            for start, effect in zip(tried, effects):
+                self.coarse[_box(start, large)] = effect / math.prod(large)
+            wanted = torch.zeros(shape, dtype=torch.bool)
+            for index in effects.abs().argsort(descending=True)[: max(1, math.ceil(part * len(tried)))].tolist():
+                wanted[_box(tried[index], large)] = True
+        return _centred_in(wanted, starts, block)
 
     def map(self) -> torch.Tensor:
         fine = self.sums / self.counts.clamp_min(1)

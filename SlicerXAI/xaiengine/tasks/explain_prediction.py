@@ -71,7 +71,7 @@ class ExplainPredictionOptions(TaskOptions):
     coarse_to_fine: float = option(
         0.0,
         "Coarse to fine",
-        "Part of the coarse blocks that is refined; 0 tries every fine block.",
+        "Part of the coarser blocks that is refined (0.25 is a good one); 0 tries every fine block.",
         ge=0,
         le=1,
         group="Occlusion",
