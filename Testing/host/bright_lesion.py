@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-import torch
-from monai.networks.nets import Classifier
-from safetensors.torch import save_file
 
 SIDE = 32
 LESION_HU, TISSUE_HU, LUNG_HU, AIR_HU = 300, 20, -850, -1000
@@ -61,6 +58,11 @@ _EXPLANATION = {
 
 def write_model(folder: Path) -> Path:
     """Write a MONAI bundle whose weights are set by hand: evidence = 4 · Σ max(0, x - threshold - margin) - 4."""
+    # Imported here, so that merely collecting the tests stays quick.
+    import torch
+    from monai.networks.nets import Classifier
+    from safetensors.torch import save_file
+
     options = {key: value for key, value in _NETWORK.items() if key != "_target_"}
     network = Classifier(**options)
     state = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
