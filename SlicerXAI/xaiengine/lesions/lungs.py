@@ -16,7 +16,8 @@ from .thorax import ChestAir, find_chest_air
 from .working_copy import WorkingCopy, box_on_scan, carried_back, slabs, working_copy
 
 WORKING_SPACING_MM = 2.5
-MINIMAL_LUNG_ML = 60.0
+MINIMAL_LUNG_ML = 40.0
+LARGEST_SHARE = 0.8
 LARGEST_AIR_HU = -700.0
 SMALLEST_SIDE_SHARE = 0.15
 LEAST_AERATED_SHARE = 0.67
@@ -73,6 +74,11 @@ def segment_lungs(hu: np.ndarray, grid: Grid) -> Lungs:
         )
     aerated_sides = split_sides(air.aerated, air.body, copy.spacing)
     sides = complete_lungs(copy, air, aerated_sides)
+    if np.count_nonzero(sides) > LARGEST_SHARE * np.count_nonzero(air.body):
+        raise InputError(
+            "No lungs were found: nearly all of the scan would be lung.",
+            "Choose a CT of the chest that shows the chest wall. " + REMEDY,
+        )
     left, right = _at_full_resolution(hu, grid, copy, air, sides)
     return Lungs(left, right, grid, _doubts(air.aerated, sides))
 

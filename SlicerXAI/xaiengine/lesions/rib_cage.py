@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .morphology import opened
+from .morphology import CORNERS, components, opened
 from .thorax import ChestAir
 from .working_copy import WorkingCopy
 
 DIRECTIONS = 120
 BONE_HU = 160.0
+SMALLEST_RIB_ML = 0.3
 THICKEST_RIB_MM = 7.0
 WINDOW_DIRECTIONS = 5
 WINDOW_MM = 20.0
-QUANTILE_PERCENT = 50.0
-QUANTILE_BESIDE_AIR_PERCENT = 25.0
+QUANTILE = 0.5
+QUANTILE_BESIDE_AIR = 0.25
 BESIDE_AIR_MM = 7.0
 BESIDE_AIR_SHARE = 0.15
 INNERMOST_SHARE = 0.45
@@ -67,8 +68,7 @@ def _radii(
     copy: WorkingCopy, air: ChestAir, lungs: np.ndarray, center: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outermost radius of lung and innermost radius of rib, in voxels, (directions, levels); 0 and NaN for none."""
-    bone = air.body & (copy.hu > BONE_HU)
-    ribs = bone & ~opened(bone, THICKEST_RIB_MM, copy.spacing)
+    ribs = _ribs(copy, air)
     steps = np.arange(0.0, np.hypot(*lungs.shape[:2]), 0.5)
     cosine, sine = _directions()
     x = np.rint(center[0] + np.outer(cosine, steps)).astype(int)
@@ -88,6 +88,14 @@ def _radii(
     return air_radius, rib_radius
 
 
+def _ribs(copy: WorkingCopy, air: ChestAir) -> np.ndarray:
+    """Bone thinner than a vertebra, without the specks that noise leaves, (I, J, K) bool."""
+    bone = air.body & (copy.hu > BONE_HU)
+    thin = bone & ~opened(bone, THICKEST_RIB_MM, copy.spacing)
+    labels, sizes = components(thin, CORNERS)
+    return (sizes * copy.voxel_ml >= SMALLEST_RIB_ML)[labels]
+
+
 def _last(hit: np.ndarray, steps: np.ndarray) -> np.ndarray:
     last = steps[hit.shape[1] - 1 - hit[:, ::-1].argmax(axis=1)]
     return np.where(hit.any(axis=1), last, 0.0)
@@ -97,12 +105,13 @@ def _wall(air_radius: np.ndarray, rib_radius: np.ndarray, spacing: float) -> np.
     """Radius of the wall in voxels, (directions, levels)."""
     windows = _windows(rib_radius, spacing)
     seen = np.isfinite(windows).any(axis=-1)
+    if not seen.any():
+        return air_radius
     beside = _windows(np.where(np.isfinite(rib_radius), rib_radius - air_radius, np.nan), spacing)[seen]
     known = np.isfinite(beside).sum(axis=-1)
     reached = (beside <= BESIDE_AIR_MM / spacing).sum(axis=-1) >= BESIDE_AIR_SHARE * known
-    low, middle = np.nanpercentile(windows[seen], (QUANTILE_BESIDE_AIR_PERCENT, QUANTILE_PERCENT), axis=-1)
     wall = np.zeros_like(rib_radius)
-    wall[seen] = np.where(reached, low, middle)
+    wall[seen] = _quantile(windows[seen], np.where(reached, QUANTILE_BESIDE_AIR, QUANTILE))
     wall = ndimage.gaussian_filter(wall, (1.0, 1.0), mode=("wrap", "nearest"))
     return np.maximum(wall, air_radius)
 
@@ -114,6 +123,13 @@ def _windows(radius: np.ndarray, spacing: float) -> np.ndarray:
     padded = np.pad(padded, ((0, 0), (reach, reach)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * WINDOW_DIRECTIONS + 1, 2 * reach + 1))
     return windows.reshape(*radius.shape, -1)
+
+
+def _quantile(values: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """In each row (n, m) the value that ``share`` (n,) of the finite values do not exceed, (n,)."""
+    ordered = np.sort(values, axis=-1)  # NaN come last
+    last = np.isfinite(ordered).sum(axis=-1) - 1
+    return np.take_along_axis(ordered, np.rint(share * last).astype(int)[:, None], axis=-1)[:, 0]
 
 
 def _fill(wall: np.ndarray, center: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,8 @@ def split_sides(mask: np.ndarray, body: np.ndarray, spacing: float) -> np.ndarra
     """Labels (I, J, K) uint8, 1 right and 2 left, of a lung mask on a RAS-aligned grid (first axis to the right).
 
     Lungs that touch (at the anterior or posterior junction) are parted where erosion parts them first; the removed
-    rim goes to the nearer part. Where no erosion parts them, the middle of the body does.
+    rim goes to the nearer part. What no erosion parts is one lung; alone in a field of view that cuts the body on one
+    side, it is the lung of the other side.
     """
     sides = np.zeros(mask.shape, np.uint8)
     if not mask.any():
@@ -33,7 +34,8 @@ def split_sides(mask: np.ndarray, body: np.ndarray, spacing: float) -> np.ndarra
         if sizes[label] < SMALLEST_SHARE * total or not _straddles(x):
             sides[part] = RIGHT if np.median(x) > 0 else LEFT
         else:
-            sides[part] = _parted(part, middle, spacing)[part]
+            parted = _parted(part, middle, spacing)
+            sides[part] = _single(part, middle, body) if parted is None else parted[part]
     return sides
 
 
@@ -49,8 +51,18 @@ def _straddles(x: np.ndarray) -> bool:
     return 0.15 < float((x > 0).mean()) < 0.85
 
 
-def _parted(part: np.ndarray, middle: float, spacing: float) -> np.ndarray:
-    """Sides of one connected mass that holds both lungs."""
+def _single(part: np.ndarray, middle: float, body: np.ndarray) -> int:
+    """Side of a lung that spans the middle of what is seen of the body."""
+    heights = np.flatnonzero(part.any(axis=(0, 1)))
+    trunk = body[:, :, heights[0] : heights[-1] + 1]
+    cut = {side: np.count_nonzero(trunk[edge]) for side, edge in ((LEFT, 0), (RIGHT, -1))}
+    if max(cut.values()) > 0 and min(cut.values()) < 0.2 * max(cut.values()):
+        return RIGHT if cut[LEFT] > cut[RIGHT] else LEFT
+    return RIGHT if np.median(np.nonzero(part)[0]) > middle else LEFT
+
+
+def _parted(part: np.ndarray, middle: float, spacing: float) -> np.ndarray | None:
+    """Sides of one connected mass that holds both lungs; None when erosion leaves it in one piece."""
     radius = SEPARATION_STEP_MM
     while radius <= SEPARATION_LIMIT_MM:
         labels, sizes = components(eroded(part, radius, spacing))
@@ -59,9 +71,7 @@ def _parted(part: np.ndarray, middle: float, spacing: float) -> np.ndarray:
             nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
             return seeds[tuple(nearest)]
         radius += SEPARATION_STEP_MM
-    sides = np.full(part.shape, LEFT, np.uint8)
-    sides[int(np.ceil(middle)) :] = RIGHT
-    return sides
+    return None
 
 
 def _two_sided(labels: np.ndarray, sizes: np.ndarray, middle: float) -> np.ndarray | None:

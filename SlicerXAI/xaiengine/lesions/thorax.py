@@ -15,12 +15,12 @@ THRESHOLD_RANGE_HU = (-480.0, -320.0)
 GAS_MARGIN_HU = 40.0
 """Voxels within this of pure air are gas (bowel, airways); lung tissue is denser."""
 
-MAIN_PART_ML = 30.0
+MAIN_PART_ML = 20.0
 MINIMAL_PART_ML = 0.5
 NEAR_MM = 30.0
 BELOW_LUNG_MM = 5.0
 MINIMAL_TISSUE_SHARE = 0.4
-TRACHEA_AREA_MM2 = (40.0, 900.0)
+TRACHEA_AREA_MM2 = (30.0, 900.0)
 TRACHEA_LENGTH_MM = 20.0
 TRACHEA_WIDEST_MM = 45.0
 TRACHEA_OFF_MIDDLE_MM = 45.0
@@ -95,10 +95,12 @@ def _threshold(copy: WorkingCopy, body: np.ndarray) -> float:
 
 def _airways(copy: WorkingCopy, inside_air: np.ndarray, lungs: np.ndarray, pure_air: float) -> np.ndarray:
     """Trachea and main bronchi: grown from the trachea at the highest threshold that does not leak into the lungs."""
-    seed = _trachea(copy, inside_air, lungs)
     grown = np.zeros_like(inside_air)
-    if not seed.any():
+    if not lungs.any():
         return grown
+    # Half-way between air and lung: the wall between trachea and lung is thinner than a voxel.
+    gas = inside_air & (copy.hu < (pure_air + float(np.median(copy.hu[lungs]))) / 2)
+    seed = _trachea(gas, lungs, copy.spacing)
     for threshold in np.arange(pure_air + 30.0, pure_air + 260.0, 20.0):
         region = ndimage.binary_propagation(seed & (copy.hu < threshold), mask=inside_air & (copy.hu < threshold))
         volume = region.sum() * copy.voxel_ml
@@ -108,22 +110,20 @@ def _airways(copy: WorkingCopy, inside_air: np.ndarray, lungs: np.ndarray, pure_
     return opened(grown, 1.1 * copy.spacing, copy.spacing) | (seed & grown)
 
 
-def _trachea(copy: WorkingCopy, inside_air: np.ndarray, lungs: np.ndarray) -> np.ndarray:
-    """The chain of round air cross-sections near the midline of the lungs that lies highest; may be empty."""
-    sections = np.zeros_like(inside_air)
-    if not lungs.any():
-        return sections
+def _trachea(gas: np.ndarray, lungs: np.ndarray, spacing: float) -> np.ndarray:
+    """The chain of round cross-sections of gas near the midline of the lungs that lies highest; may be empty."""
+    sections = np.zeros_like(gas)
     columns = np.flatnonzero(lungs.any(axis=(1, 2)))
     middle = float(columns[0] + columns[-1]) / 2
     heights = np.flatnonzero(lungs.any(axis=(0, 1)))
-    for k in range(int(heights.mean()), inside_air.shape[2]):
-        labels, _ = ndimage.label(inside_air[:, :, k])
+    for k in range(int(heights.mean()), gas.shape[2]):
+        labels, _ = ndimage.label(gas[:, :, k])
         for index, extent in enumerate(ndimage.find_objects(labels), start=1):
             section = labels[extent] == index
             center = (extent[0].start + extent[0].stop - 1) / 2
-            if _is_round(section, copy.spacing) and abs(center - middle) * copy.spacing <= TRACHEA_OFF_MIDDLE_MM:
+            if _is_round(section, spacing) and abs(center - middle) * spacing <= TRACHEA_OFF_MIDDLE_MM:
                 sections[:, :, k][extent] |= section
-    return _highest_chain(sections, copy.spacing)
+    return _highest_chain(sections, spacing)
 
 
 def _is_round(section: np.ndarray, spacing: float) -> bool:
