@@ -8,28 +8,60 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import planting
 import torch
 from safetensors.torch import save_file
-from xaiengine.attribution.statistics import StatisticsAccumulator
+from scipy import ndimage
+from xaiengine.attribution.statistics import ReferenceStatistics, StatisticsAccumulator
+from xaiengine.feature_grid import feature_grid
 from xaiengine.grid import Grid
+from xaiengine.layers import find_layer
 from xaiengine.lesions.pipeline import restore_density
 from xaiengine.lesions.settings import LesionSettings
-from xaiengine.lesions.slice_maps import add_activations, explain_slices, predict_slices, slices_of
+from xaiengine.lesions.slice_maps import explain_slices, predict_slices, slices_of
 from xaiengine.models.explained_model import ExplainedModel
+from xaiengine.models.loading import load
 from xaiengine.preprocessing import preprocess
+from xaiengine.resample import resample
 from xaiengine.volume import Volume
 
 from cohort import Anatomy
+from slices import OUTSIDE_HU
 
 NAME = "lung_lesion_slice_classifier"
 LABELS = ("no lesion", "lesion")
 TARGET = 1
 REFERENCE = "models/reference_statistics.safetensors"
-SHARES = (0.0003, 0.001, 0.003, 0.01, 0.03)
+SHARES = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+CALIBRATION = ((0.005, "mass"), (0.02, "consolidation"), (0.05, "ground_glass"), (0.2, "mixed"))
+VERSIONS = {"monai_version": "1.6.0", "pytorch_version": "2.6.0", "numpy_version": "1.26.0"}
+NOTES = (
+    "Trained on a few CT anatomies with planted lesions: a demonstration of explanation methods, not a diagnostic tool.",
+)
+DEFAULTS: dict[str, Any] = {
+    "method": "inverse-iba",
+    "beta": 0.3,
+    "minimum_probability": 0.5,
+    "outside_lungs": OUTSIDE_HU,
+    "threshold_method": "calibrated",
+    "minimum_volume": 0.3,
+    "denser_than": -650.0,
+    "growth": 4.0,
+    "smoothing": 1.0,
+    "closing": 2.0,
+    "methods": {
+        "inverse-iba": {"layer": "features.5", "healthy_fraction": 0.02},
+        "iba": {"layer": "features.5", "healthy_fraction": 0.01},
+        "grad-cam": {"layer": "features.6", "healthy_fraction": 0.01},
+        "grad-cam++": {"layer": "features.5", "healthy_fraction": 0.01},
+    },
+}
+"""The task's settings; each method at the layer and with the share that serve it best on planted training scans."""
 LUNG_SLICE_MM2 = 3000.0
 
 
@@ -141,35 +173,93 @@ def healthy_rows(anatomy: Anatomy, count: int) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))]
 
 
-def fit_reference(model: ExplainedModel, layer: str, anatomies: Sequence[Anatomy], path: Path, rows: int = 40) -> None:
-    """Statistics per channel of the layer over healthy slices."""
+def lung_view(anatomy: Anatomy) -> Volume:
+    """What the classifier sees of an anatomy: its lungs, and air around them."""
+    return volume_of(np.where(anatomy.lungs, anatomy.hu, OUTSIDE_HU), anatomy.spacing, anatomy.name)
+
+
+def fit_reference(
+    model: ExplainedModel, layer: str, anatomies: Sequence[Anatomy], rows: int = 40, after_relu: bool = True
+) -> ReferenceStatistics:
+    """Statistics per channel of the layer over the cells of healthy slices that lie in the lungs."""
     found = StatisticsAccumulator("channel")
-    lowest = float("inf")
     for anatomy in anatomies:
-        prepared = preprocess(volume_of(anatomy.hu, anatomy.spacing), model.preprocessing())
+        prepared = preprocess(lung_view(anatomy), model.preprocessing())
         slices, _ = slices_of(prepared, "axial")
         chosen = healthy_rows(anatomy, rows)
-        lowest = min(lowest, add_activations(found, model, layer, slices[chosen]))
+        cells = feature_grid(model.network, layer, slices[:1])
+        grid = Grid((*cells.cells, len(slices)), cells.affine(prepared.grid.affine, (0, 1)))
+        lung = volume_of(anatomy.lungs, anatomy.spacing)
+        inside = resample(lung.array.astype(np.float32), lung.grid, grid, "linear", outside=0.0) > 0.9
+        for row in chosen:
+            activation = _activation(model, layer, slices[row : row + 1])
+            picked = activation[0][:, torch.from_numpy(inside[:, :, row])]
+            if picked.shape[1]:
+                found.add(picked.T.contiguous())
     names = ", ".join(anatomy.name for anatomy in anatomies)
-    statistics = found.finish(after_relu=lowest >= 0, activity_threshold=0.001)
-    statistics.with_metadata(layer=layer, scans=names).save(path)
+    return found.finish(after_relu=after_relu, activity_threshold=0.0005).with_metadata(layer=layer, scans=names)
+
+
+def _activation(model: ExplainedModel, layer: str, batch: torch.Tensor) -> torch.Tensor:
+    recorded: list[torch.Tensor] = []
+    hook = find_layer(model.network, layer).register_forward_hook(lambda *call: recorded.append(call[2].clone()))
+    try:
+        model.predict(batch)
+    finally:
+        hook.remove()
+    return recorded[0]
 
 
 def calibrate(
-    model: ExplainedModel, settings: LesionSettings, anatomies: Sequence[Anatomy], statistics: Any, rows: int = 25
+    model: ExplainedModel,
+    settings: LesionSettings,
+    anatomies: Sequence[Anatomy],
+    statistics: ReferenceStatistics | None,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Map density that the given shares of healthy lung exceed; the slices are explained whatever their probability."""
+    """Map density that the given shares of healthy lung exceed, in slices that the model calls lesion.
+
+    The scans are training anatomies with planted lesions; healthy is the lung more than 8 mm away from them. (A slice
+    without lesions is not explained, so its map is empty.)
+    """
     values = []
     for anatomy in anatomies:
-        volume = volume_of(anatomy.hu, anatomy.spacing)
-        prepared = preprocess(volume, model.preprocessing())
-        slices, _ = slices_of(prepared, "axial")
-        chosen = healthy_rows(anatomy, rows)
-        probability = predict_slices(model, slices, TARGET)
-        maps = explain_slices(
-            model, prepared, settings, TARGET, probability=probability, statistics=statistics, rows=chosen.tolist()
-        )
-        density = restore_density(maps, volume.grid)[:, :, chosen]
-        values.append(density[anatomy.lungs[:, :, chosen]])
+        for burden, kind in CALIBRATION:
+            planted = planting.plant(anatomy.hu, anatomy.lungs, anatomy.spacing, rng, kind=kind, burden=burden)
+            volume = lung_view(replace(anatomy, hu=planted.hu))
+            prepared = preprocess(volume, model.preprocessing())
+            slices, _ = slices_of(prepared, "axial")
+            probability = predict_slices(model, slices, TARGET)
+            rows = np.flatnonzero((probability >= settings.minimum_probability) & anatomy.usable)
+            rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(12, len(rows))).round().astype(int))]
+            maps = explain_slices(
+                model, prepared, settings, TARGET, probability=probability, statistics=statistics, rows=rows.tolist()
+            )
+            density = restore_density(maps, volume.grid)[:, :, rows]
+            distance = ndimage.distance_transform_edt(~planted.lesions, sampling=anatomy.spacing)[:, :, rows]
+            values.append(density[anatomy.lungs[:, :, rows] & (distance > 8.0)])
     together = np.concatenate(values)
-    return {f"{share:g}": float(np.quantile(together, 1 - share)) for share in SHARES}
+    return {f"{share:g}": float(f"{np.quantile(together, 1 - share):.5g}") for share in SHARES}
+
+
+def complete(
+    folder: Path, network: torch.nn.Module, architecture: dict[str, Any], pixel_mm: float, window: tuple[float, float],
+    anatomies: Sequence[Anatomy], seed: int,
+) -> None:
+    """Write the whole bundle: weights, configurations, reference statistics, calibration."""
+    write_weights(folder, network)
+    inference = inference_config(architecture, pixel_mm, window)
+    metadata = metadata_config(pixel_mm, window, "1.0.0", VERSIONS)
+    settings = {key: value for key, value in DEFAULTS.items() if key != "methods"}
+    layer = DEFAULTS["methods"][DEFAULTS["method"]]["layer"]
+    write_configs(folder, inference=inference, metadata=metadata, explanation=explanation_config(layer, {}, NOTES))
+    model = load(folder)
+    statistics = fit_reference(model, layer, anatomies)
+    statistics.save(folder / REFERENCE)
+    methods = {}
+    for name, method in DEFAULTS["methods"].items():
+        chosen = LesionSettings.model_validate({**settings, "method": name, "methods": {name: method}})
+        healthy = calibrate(model, chosen, anatomies, statistics, np.random.default_rng(seed))
+        methods[name] = {**method, "healthy": healthy}
+        print(f"{name} at {method['layer']}: {healthy}", flush=True)
+    write_configs(folder, explanation=explanation_config(layer, {**settings, "methods": methods}, NOTES))

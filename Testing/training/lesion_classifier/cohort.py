@@ -16,7 +16,7 @@ from xaiengine.grid import Grid
 from xaiengine.lesions.lungs import segment_lungs
 
 LUNG_LOBES = (10, 11, 12, 13, 14)  # TotalSegmentator label values
-CANCER_CENTRE_SLICE = 89.6  # LIDC-IDRI-0001, index along the last axis
+HELD_OUT = Path(__file__).parents[2] / "data" / "chest_cta.nrrd"
 
 
 @dataclass(frozen=True)
@@ -130,19 +130,38 @@ def ct_chest4() -> list[Anatomy]:
     healthy[[*range(9, 22), 24]] = False
     healthy_left[[17, 18, 24]] = False
     half = slice(None, hu.shape[0] // 2 + 4)
-    whole = Anatomy("CTChest4", hu, lungs, spacing, usable, healthy).with_found_lungs()
-    left = replace(whole, name="CTChest4 left", hu=hu[half], lungs=lungs[half], healthy=healthy_left,
-                   found_lungs=whole.found_lungs[half])  # fmt: skip
+    whole = Anatomy("CTChest4", hu, lungs, spacing, usable, healthy)
+    left = replace(whole, name="CTChest4 left", hu=hu[half], lungs=lungs[half], healthy=healthy_left)
     return [whole, left]
 
 
-def totalsegmentator(folder: Path) -> list[Anatomy]:
-    """The TotalSegmentator test scans (Apache-2.0) in ``folder``: lung bases at 3 mm and one patient's CTA at 1.5 mm."""
+def thorax_ct(folder: Path) -> Anatomy:
+    """Lung bases of TotalSegmentator's test scan (Apache-2.0), 3 mm; ``folder`` holds thorax_ct[_labels].nii.gz."""
     hu, spacing = _read_nifti(folder / "thorax_ct.nii.gz")
     labels, _ = _read_nifti(folder / "thorax_ct_labels.nii.gz")
     every = np.ones(hu.shape[2], bool)
-    scans = [Anatomy("thorax_ct", np.clip(hu, -1024, 3071), np.isin(labels, LUNG_LOBES), spacing, every, every)]
-    hu, spacing = _read_nifti(folder / "aorta_cta.nii.gz")
-    every = np.ones(hu.shape[2], bool)
-    scans.append(Anatomy("aorta_cta", np.clip(hu, -1024, 3071), threshold_lungs(hu, spacing), spacing, every, every))
-    return scans
+    return Anatomy("thorax_ct", np.clip(hu, -1024, 3071), np.isin(labels, LUNG_LOBES), spacing, every, every)
+
+
+def held_out() -> Anatomy:
+    """The patient that no model is trained on: CT angiography, 1.5 x 1.5 x 3 mm, lungs cut at the sides (Testing/data)."""
+    import nrrd
+
+    data, header = nrrd.read(str(HELD_OUT))
+    spacing = tuple(float(length) for length in np.abs(np.diag(np.asarray(header["space directions"]))))
+    every = np.ones(data.shape[2], bool)
+    return Anatomy("chest_cta", data, threshold_lungs(data, spacing), spacing, every, every)
+
+
+def write_held_out(source: Path) -> None:
+    """Derive Testing/data/chest_cta.nrrd from TotalSegmentator's aorta_cta.nii.gz: RAS, slices averaged in pairs, 8 HU steps."""
+    import nrrd
+
+    hu, spacing = _read_nifti(source)
+    hu = hu[:, :, : hu.shape[2] // 2 * 2].astype(np.float32)
+    pairs = (hu[:, :, 0::2] + hu[:, :, 1::2]) / 2
+    steps = (np.rint(np.clip(pairs, -1024, 1016) / 8) * 8).astype(np.int16)
+    directions = np.diag([spacing[0], spacing[1], 2 * spacing[2]])
+    header = {"space": "right-anterior-superior", "space directions": directions, "space origin": np.zeros(3)}
+    HELD_OUT.parent.mkdir(parents=True, exist_ok=True)
+    nrrd.write(str(HELD_OUT), steps, header, compression_level=9)
