@@ -59,10 +59,9 @@ def report_text(report: ModelReport) -> str:
         f"  preparation  {', '.join(report.preprocessing) or 'none'}",
         f"  seen as      {_seen(report)}",
         f"  capabilities {_abilities(report)}",
-        f"  size         {report.parameters:,} parameters, {report.operations / 1e9:.2f} GFLOP and about "
-        f"{report.window_memory_mb:,.0f} MB for a gradient pass over {_times(report.window)}",
-        f"  default      {report.default_reason}",
+        f"  size         {report.parameters:,} parameters{_cost(report)}",
     ]
+    lines += [f"  default      {report.default_reason}"] if report.default_reason else []
     lines += [f"  note         {note}" for note in report.notes]
     if report.layers:
         lines += ["", *_table(report)]
@@ -102,6 +101,13 @@ def _abilities(report: ModelReport) -> str:
     lack = [f"no {text}" for name, text in words.items() if not report.capabilities[name]]
     reasons = "; ".join(report.capabilities["reasons"].values())
     return ", ".join(have + lack) + (f" ({reasons})" if reasons else "")
+
+
+def _cost(report: ModelReport) -> str:
+    if not report.operations:
+        return f", input of {_times(report.window)}"
+    work = f"{report.operations / 1e9:.2f} GFLOP and about {report.window_memory_mb:,.0f} MB"
+    return f", {work} for a gradient pass over {_times(report.window)}"
 
 
 def _times(sizes: Sequence[int]) -> str:

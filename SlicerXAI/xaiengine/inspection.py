@@ -73,10 +73,10 @@ def inspect_model(model: ExplainedModel, layers: Sequence[str] = ()) -> ModelRep
         ModelError: a name or wildcard in ``layers`` matches nothing; near names are offered.
     """
     from .models.layer_choice import matching_layers, why_default
-    from .models.layer_survey import survey
+    from .models.layer_survey import Survey, survey
 
     shape = model.example_shape or (1, model.in_channels, *[64] * model.spatial_dims)
-    found = survey(model.network, [shape])
+    found = survey(model.network, [shape]) if model.capabilities.layers else Survey(shape)
     chosen = set(matching_layers(model.network, layers)) if layers else None
     rows = layer_rows(model, found) if model.capabilities.layers else ()
     notes = model.notes
@@ -103,7 +103,7 @@ def inspect_model(model: ExplainedModel, layers: Sequence[str] = ()) -> ModelRep
         window=shape[2:],
         window_memory_mb=round(found.activations * BYTES_PER_VALUE * GRADIENT_FACTOR / 2**20, 1),
         default_layer=model.layers[0] if model.layers else "",
-        default_reason=why_default(found, model.layers),
+        default_reason=why_default(found, model.layers) if model.capabilities.layers else "",
         layers=tuple(row for row in rows if chosen is None or row.name in chosen),
         notes=notes,
     )

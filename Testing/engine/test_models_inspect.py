@@ -186,7 +186,8 @@ def test_questions_are_asked_on_a_terminal(weights):
 
 def test_a_description_may_name_the_users_code(tmp_path):
     layers = "nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)"
-    code = f"from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__({layers})\n"
+    code = "from torch import nn\n\nclass Net(nn.Sequential):\n"
+    code += f"    def __init__(self):\n        super().__init__({layers})\n"
     (tmp_path / "own.py").write_text(code, encoding="utf-8")
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
     torch.save(network.state_dict(), tmp_path / "net.pth")

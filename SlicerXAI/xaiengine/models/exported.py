@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, TrustError
-from .description import assemble_described, description_of
-from .explained_model import Capabilities, ExplainedModel
+from .description import assemble_described, description_of, digest_with
+from .explained_model import ExplainedModel
 from .expressions import TRUST_REMEDY
 from .files import LARGEST_RATIO, SingleFile
-from .outputs import OutputSelector
-from .probing import is_differentiable, takes_batches
+from .probing import abilities
 from .weights import check_pickles
 
 LARGEST_GRAPH = 256 * 2**20
@@ -58,15 +57,10 @@ def load_exported(path: Path, trust: bool = False) -> ExplainedModel:
             "Export it again with torch.export.save.",
         ) from error
     shape = _input_shape(program, path.name)
-    select = OutputSelector()
     description = description_of(path).model_copy(
         update={"spatial_dims": len(shape) - 2, "in_channels": shape[1], "input_size": list(shape[2:])}
     )
-    free = takes_batches(network, select, shape)
-    reasons = {} if free else {"free_batch": f"it was exported for a batch of {shape[0]}"}
-    capabilities = Capabilities(
-        free_batch=free, differentiable=is_differentiable(network, select, shape), reasons=reasons
-    )
+    capabilities = abilities(digest_with(SingleFile(path), path.with_suffix(".json")), network, shape)
     return assemble_described(
         path,
         SingleFile(path),

@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from ..errors import ModelError, TrustError
-from .description import ModelDescription, assemble_described, description_of
-from .explained_model import Capabilities, ExplainedModel
+from .description import ModelDescription, assemble_described, description_of, digest_with
+from .explained_model import ExplainedModel
 from .expressions import TRUST_REMEDY
 from .files import SingleFile
-from .outputs import OutputSelector
-from .probing import is_differentiable, takes_batches
+from .probing import abilities
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -61,13 +60,7 @@ def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
         sizes = [sizes[0], sizes[-1], *sizes[1:-1]]
     network.eval()
     shape = _example(sizes, description)
-    select = OutputSelector()
-    free = takes_batches(network, select, shape)
-    capabilities = Capabilities(
-        free_batch=free,
-        differentiable=is_differentiable(network, select, shape),
-        reasons={} if free else {"free_batch": f"its graph is made for a batch of {max(sizes[0], 1)}"},
-    )
+    capabilities = abilities(digest_with(SingleFile(path), path.with_suffix(".json")), network, shape)
     updated = {"spatial_dims": len(shape) - 2, "in_channels": shape[1]}
     if not description.input_size and not resized_to_described(description) and min(sizes[2:]) > 0:
         updated["input_size"] = list(shape[2:])

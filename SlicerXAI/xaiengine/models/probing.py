@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from .explained_model import Capabilities, ExplainedModel
+from .model_cache import remembered
+from .outputs import OutputSelector
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from .explained_model import ExplainedModel
 
 TOLERANCE = 1e-3
 
@@ -35,6 +36,30 @@ def output_count(model: ExplainedModel) -> tuple[int, bool]:
     if output.ndim == 1:
         return 1, False
     return int(output.shape[1]), output.ndim > 2 and max(output.shape[2:]) > 1
+
+
+def abilities(
+    digest: str, network: nn.Module, shape: Sequence[int], *, layers: bool = True, reason: str = ""
+) -> Capabilities:
+    """What can be done with a network of unknown making, found by running it, or remembered from the last time.
+
+    ``reason`` says why it has no layers, if it has none.
+    """
+    select = OutputSelector()
+
+    def find_out() -> dict[str, bool]:
+        return {
+            "batch": takes_batches(network, select, shape),
+            "gradient": is_differentiable(network, select, shape),
+        }
+
+    found = remembered(digest, ("abilities", tuple(shape)), find_out)
+    reasons = {} if layers else {"layers": reason}
+    if not found["batch"]:
+        reasons["free_batch"] = f"its graph was made for a batch of {shape[0]}"
+    if not found["gradient"]:
+        reasons["differentiable"] = "its output has no gradient with respect to the input"
+    return Capabilities(layers, bool(found["batch"]), bool(found["gradient"]), reasons)
 
 
 def takes_batches(network: nn.Module, select: Any, shape: Sequence[int]) -> bool:

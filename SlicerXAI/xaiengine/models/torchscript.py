@@ -11,15 +11,17 @@ import zipfile
 from pathlib import Path
 
 from ..errors import ModelError, TrustError
-from .description import ModelDescription, assemble_described, description_of
-from .explained_model import Capabilities, ExplainedModel
+from .description import ModelDescription, assemble_described, description_of, digest_with
+from .explained_model import ExplainedModel
 from .expressions import TRUST_REMEDY
 from .files import LARGEST_RATIO, LARGEST_TEXT, SingleFile
 from .layer_survey import example_shapes
-from .outputs import OutputSelector
-from .probing import first_that_runs, is_differentiable, takes_batches
+from .probing import abilities, first_that_runs
 
 NO_LAYERS = "TorchScript shows no layers; only its input and output can be used"
+PROBE_SIZE = 64
+"""Input length at which a network of unknown size is tried first: small, so that trying is quick."""
+
 _CALL = re.compile(r"\b(torch|ops)((?:\.\w+)+)\s*\(")
 _REFUSED = frozenset(
     """
@@ -54,18 +56,10 @@ def load_torchscript(path: Path, trust: bool = False) -> ExplainedModel:
     description = _described(path, network)
     dims, channels = description.spatial_dims or 3, description.in_channels or 1
     roi = tuple(description.inference.roi_size) if description.inference else ()
-    shape = first_that_runs(network, example_shapes(dims, channels, roi, description.input_size))
-    select = OutputSelector()
-    differentiable = is_differentiable(network, select, shape)
-    reasons = {"layers": NO_LAYERS}
-    if not differentiable:
-        reasons["differentiable"] = "its output has no gradient with respect to the input"
-    capabilities = Capabilities(
-        layers=False,
-        free_batch=takes_batches(network, select, shape),
-        differentiable=differentiable,
-        reasons={**reasons, "free_batch": "it was made for one batch size"},
-    )
+    shapes = example_shapes(dims, channels, roi, description.input_size)
+    shape = first_that_runs(network, sorted(shapes, key=lambda sizes: abs(sizes[-1] - PROBE_SIZE)))
+    digest = digest_with(SingleFile(path), path.with_suffix(".json"))
+    capabilities = abilities(digest, network, shape, layers=False, reason=NO_LAYERS)
     description = description.model_copy(update={"input_size": list(shape[2:])})
     return assemble_described(
         path,
