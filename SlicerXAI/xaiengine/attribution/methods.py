@@ -281,6 +281,7 @@ _enter(
     )
 )
 _EDGES = "It shows edges of the image whatever the model has learned."
+_RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
 for _entry in (
     Method("saliency", "Saliency", "gradient", lambda case: gradient.saliency(case.forward(), case.inputs),
            _gradient_passes, per_input_unit=True),
@@ -291,9 +292,9 @@ for _entry in (
     Method("smoothgrad", "SmoothGrad", "gradient", _smooth("smoothgrad"),
            lambda case: 3.0 * case.samples * case.settings.samples, per_input_unit=True),
     Method("smoothgrad_squared", "SmoothGrad squared", "gradient", _smooth("smoothgrad_squared"),
-           lambda case: 3.0 * case.samples * case.settings.samples, signed=False),
+           lambda case: 3.0 * case.samples * case.settings.samples, signed=False, sane=False, caution=_RESIDUE),
     Method("vargrad", "VarGrad", "gradient", _smooth("vargrad"),
-           lambda case: 3.0 * case.samples * case.settings.samples, signed=False),
+           lambda case: 3.0 * case.samples * case.settings.samples, signed=False, sane=False, caution=_RESIDUE),
     Method("gradient_shap", "GradientShap", "gradient", _gradient_shap,
            lambda case: 3.0 * case.samples * case.settings.samples),
     Method("deep_lift", "DeepLift", "gradient",

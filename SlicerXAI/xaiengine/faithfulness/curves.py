@@ -14,6 +14,8 @@ from ..errors import ModelError
 from .controls import random_map, smoothness_of
 
 SMALLEST_CHANGE = 1e-6
+ONE_IN_TWENTY = 1.645
+"""SDs above the mean that one normal value in twenty exceeds."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ class InsertionDeletion:
 
     @property
     def beats_random(self) -> bool:
-        """Whether the gain exceeds two SD of what random maps reach."""
-        return self.gain > max(2 * self.random_sd, self.interval)
+        """Whether the gain exceeds what one random map in twenty reaches."""
+        return self.gain > max(ONE_IN_TWENTY * self.random_sd, self.interval)
 
 
 def insertion_deletion(

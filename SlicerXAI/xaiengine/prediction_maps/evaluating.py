@@ -17,7 +17,7 @@ from ..attribution.information import own_statistics
 from ..attribution.methods import Method
 from ..errors import ModelError
 from ..faithfulness.controls import edge_map, random_map, smoothness_of
-from ..faithfulness.curves import Curve, GameSetting, insertion_deletion, tile_curves
+from ..faithfulness.curves import ONE_IN_TWENTY, Curve, GameSetting, insertion_deletion, tile_curves
 from ..faithfulness.localisation import localisation
 from ..faithfulness.randomisation import FAITHFUL_SPEARMAN, Cascade, cascading_randomisation
 from ..faithfulness.sensitivity import infidelity, run_to_run, sensitivity_max, sensitivity_n
@@ -154,7 +154,7 @@ class Evaluator:
         return Check(
             "insertion-deletion",
             gain,
-            max(2 * random_sd, _joint_error([item.interval for item in found])),
+            max(ONE_IN_TWENTY * random_sd, _joint_error([item.interval for item in found])),
             "Showing the voxels that the map ranks first restores the prediction and hiding them destroys it, better "
             "than for random maps (area between the curves, less that of random maps).",
             error=_joint_error([item.interval / 1.96 for item in found]),
@@ -179,7 +179,7 @@ class Evaluator:
         return Check(
             "tiles",
             _mean(areas),
-            _mean(chance) + 2 * spread,
+            _mean(chance) + ONE_IN_TWENTY * spread,
             "Hiding tiles from the most relevant on changes the prediction faster than from the least relevant on "
             "(area between LeRF and MoRF).",
             error=spread / math.sqrt(len(chance)),

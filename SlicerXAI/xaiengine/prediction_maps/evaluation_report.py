@@ -63,7 +63,7 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
     settings = explanation_options(options, origin)
     evaluator, rows = make_evaluator(view, options, settings, method, context)
     left_out = [name for name in names if not evaluator.can(name)]
-    if left_out:
+    if left_out and ("checks" in options.model_fields_set or left_out != ["localisation"]):
         context.warn(
             f"Left out: {', '.join(left_out)}. Localisation needs the truth; sensitivity_max, randomisation and "
             "run_to_run need the method that made the map."
