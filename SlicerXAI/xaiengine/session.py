@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from glob import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,5 +39,8 @@ class Session:
 
 def _state(path) -> tuple:
     """Names, sizes and times of the model's files: changes when somebody trains it anew."""
-    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    if path.is_dir():
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+    else:  # with the description that may lie beside it
+        files = sorted(item for item in path.parent.glob(f"{escape(path.stem)}.*") if item.is_file())
     return tuple((str(item), item.stat().st_size, item.stat().st_mtime_ns) for item in files)

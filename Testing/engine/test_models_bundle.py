@@ -7,7 +7,6 @@ import pytest
 import torch
 from monai.networks.nets import resnet18
 from safetensors.torch import save_file
-
 from xaiengine.errors import ModelError
 from xaiengine.models import find_model, load_model
 
@@ -18,6 +17,7 @@ NETWORK = {
     "num_classes": "$len(@labels)",
     "widen_factor": 0.25,
 }
+LUNG_WINDOW = {"a_min": -1000, "a_max": 400, "b_min": 0, "b_max": 1}
 INFERENCE = {
     "imports": ["$import glob", "$import os"],
     "labels": ["healthy", "lesion"],
@@ -31,7 +31,14 @@ INFERENCE = {
         "transforms": [
             {"_target_": "LoadImaged", "keys": "image"},
             {"_target_": "EnsureChannelFirstd", "keys": "image"},
-            {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": -1000, "a_max": 400, "b_min": 0, "b_max": 1},
+            {
+                "_target_": "ScaleIntensityRanged",
+                "keys": "image",
+                "a_min": -1000,
+                "a_max": 400,
+                "b_min": 0,
+                "b_max": 1,
+            },
             {"_target_": "Resized", "keys": "image", "spatial_size": ["$@size[0]", "@size::1", -1]},
         ],
     },

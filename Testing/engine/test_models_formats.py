@@ -231,6 +231,17 @@ def test_torchscript_that_reaches_for_files_is_refused(kind, tmp_path):
     assert not canary.exists()
 
 
+def test_torchscript_in_the_place_of_weights_is_recognised(network, tmp_path):
+    path = tmp_path / "bundle" / "models" / "model.pt"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "bundle" / "configs").mkdir()
+    config = {"network_def": UNET}
+    (tmp_path / "bundle" / "configs" / "inference.json").write_text(json.dumps(config), encoding="utf-8")
+    torch.jit.script(network).save(str(path))
+    with pytest.raises(ModelError, match="TorchScript program"):
+        load_model(tmp_path / "bundle")
+
+
 # --- ONNX -------------------------------------------------------------------------------------------------------
 
 

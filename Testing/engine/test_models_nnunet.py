@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pydoc
 import warnings
 
 import nibabel
@@ -132,24 +133,20 @@ def save_training(folder, plan, configuration, networks, dataset=DATASET):
 
 
 def new_network(plan, configuration, seed):
-    """The network as nnunetv2 builds it, after a few steps of training on noise with a bright lesion."""
-    pytest.importorskip("nnunetv2", reason="pip install nnunetv2 (with its own dependencies) to compare with it")
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    chosen = PlansManager(plan).get_configuration(configuration)
+    """The network as nnU-Net builds it, after a few steps of training on noise with bright spots."""
+    chosen = plan["configurations"][configuration]
+    built = chosen.get("architecture") or plan["configurations"]["3d_fullres"]["architecture"]
+    patch = chosen.get("patch_size") or plan["configurations"]["3d_fullres"]["patch_size"]
+    arguments = dict(built["arch_kwargs"])
+    for name in built["_kw_requires_import"]:
+        arguments[name] = arguments[name] and pydoc.locate(arguments[name])
     torch.manual_seed(seed)
-    network = get_network_from_plans(
-        chosen.network_arch_class_name,
-        chosen.network_arch_init_kwargs,
-        chosen.network_arch_init_kwargs_req_import,
-        1,
-        3,
-        deep_supervision=False,
+    network = pydoc.locate(built["network_class_name"])(
+        input_channels=1, num_classes=3, deep_supervision=False, **arguments
     )
     optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9)
     for _ in range(4):
-        batch = torch.randn(2, 1, *chosen.patch_size)
+        batch = torch.randn(2, 1, *patch)
         truth = (batch[:, 0] > 1).long() + (batch[:, 0] > 2).long()
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(batch), truth).backward()
@@ -159,9 +156,10 @@ def new_network(plan, configuration, seed):
 
 def nnunet_logits(plan, configuration, networks, scan, mirroring, monkeypatch):
     """nnunetv2's own preprocessing and prediction, in float32 where it would round its sums to half precision."""
+    reason = "nnunetv2 with its dependencies is needed to compare with it"
+    module = pytest.importorskip("nnunetv2.inference.predict_from_raw_data", reason=reason, exc_type=ImportError)
     from functools import partial
 
-    from nnunetv2.inference import predict_from_raw_data as module
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -186,8 +184,8 @@ def nnunet_logits(plan, configuration, networks, scan, mirroring, monkeypatch):
     ("configuration", "changes"),
     [
         ("3d_fullres", {}),
-        ("3d_lowres", {"scheme": "ZScoreNormalization", "transpose": (2, 0, 1)}),
-        ("2d", {}),
+        pytest.param("3d_lowres", {"scheme": "ZScoreNormalization", "transpose": (2, 0, 1)}, marks=pytest.mark.slow),
+        pytest.param("2d", {}, marks=pytest.mark.slow),
         ("3d_fullres", {"network": "ResidualEncoderUNet", "scheme": "RescaleTo01Normalization"}),
         (
             "3d_fullres",

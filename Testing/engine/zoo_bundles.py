@@ -310,7 +310,8 @@ ZOO: dict[str, dict[str, Any]] = {
     ),
 }
 
-SLOW = ("organs_swin_unetr", "lesion_vnet")
+SLOW = ("organs_swin_unetr", "lesion_vnet", "pathology_densenet", "liver_attention_unet", "whole_body_segresnet")
+SLOW += ("prostate_unet", "scan_resnet")
 AS_YAML = ("prostate_unet", "lesion_vnet")
 
 

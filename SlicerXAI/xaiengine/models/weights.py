@@ -86,6 +86,10 @@ def read_state(files: ModelFiles, name: str) -> dict[str, torch.Tensor]:
     content = files.read(name, LARGEST_WEIGHTS)
     if name.lower().endswith(".safetensors"):
         return _read_safetensors(content, name)
+    if archive_kind(content, name) == "torchscript":
+        raise ModelError(
+            f"{name} is a TorchScript program, not weights.", "Give that file by itself as the model, or the weights."
+        )
     return tensors_of(read_checkpoint(content, name), name)
 
 
