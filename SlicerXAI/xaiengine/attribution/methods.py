@@ -334,6 +334,8 @@ for _name in LAYER_METHODS:
             _layer(_name),
             lambda case, many=_many: 3.0 * case.samples * (case.settings.layer_steps if many else 4),
             needs=("layers",) if _name == "layer_activation" else ("differentiable", "layers", "free_batch"),
+            sane=_name != "layer_activation",
+            caution="It does not depend on the target." if _name == "layer_activation" else "",
         )
     )
 for _entry in (
