@@ -289,3 +289,28 @@ def test_points_are_read_from_markups_files_in_their_own_coordinates(tmp_path, t
     path.write_text(text, encoding="utf-8")
     assert read_point(str(path)).tolist() == [1.5, -2.5, 3.5]
     assert read_point("1.5, -2.5 3.5").tolist() == [1.5, -2.5, 3.5]
+
+
+def test_a_two_dimensional_image_is_explained(tmp_path):
+    definition = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    network = torch.nn.Conv2d(1, 2, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([0.0, 4.0]).reshape(2, 1, 1, 1))
+        network.bias.copy_(torch.tensor([0.0, -4.0]))
+    model = write_bundle(tmp_path / "model", network, definition, explanation={"inference": {"kind": "slices"}})
+    array = np.random.default_rng(0).normal(0, 0.1, (40, 30, 1)).astype(np.float32)
+    array[10:20, 5:15] += 2
+    write_volume(tmp_path / "image.nrrd", Volume(array, Grid((40, 30, 1), np.diag([0.5, -0.5, 1, 1.0]))))
+    result = finished(tmp_path, model, tmp_path / "image.nrrd", baseline="zero", classes=["1"], block=5,
+                      methods=["input-x-gradient", "occlusion"])  # fmt: skip
+    found = read_volume(tmp_path / "out" / "attribution.nrrd").array[..., 0]
+    assert np.count_nonzero(found[10:20, 5:15]) == 100 == np.count_nonzero(found)
+    assert result.values["target_ml"] == pytest.approx(100 * 0.25 / 1000)
+
+
+def test_bits_of_the_map_sum_to_the_total_that_is_told(tmp_path, unet):
+    bright_scan(tmp_path / "scan.nrrd")
+    result = finished(tmp_path, unet, tmp_path / "scan.nrrd", methods=["iba"], classes=["1"], schedule="reference")
+    found = read_volume(tmp_path / "out" / "attribution.nrrd")
+    assert found.unit == "bits/voxel"
+    assert float(found.array.sum()) == pytest.approx(result.values["total_bits"], rel=0.02)

@@ -35,8 +35,9 @@ def signed_picture(
     )
     figure = Figure(figsize=(12, 4.6), dpi=110, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3)
-    for axis, (name, across, _) in zip(axes, PLANES):
+    planes = [plane for plane in PLANES if min(grid.shape[axis] for axis in plane[2]) > 1]  # one of a 2D image
+    axes = figure.subplots(1, len(planes), squeeze=False)[0]
+    for axis, (name, across, _) in zip(axes, planes):
         index = [slice(None)] * 3
         index[across] = centre[across]
         plane, layer, edge = (np.flipud(array[tuple(index)].T) for array in (scan, heat, outline))

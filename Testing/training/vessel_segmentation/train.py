@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,13 +131,15 @@ def figures(network: torch.nn.Module, scan: RealScan) -> dict[str, float]:
     }
 
 
-def train(minutes: float, scan: RealScan, seed: int = 0) -> tuple[UNet, int]:
+def train(minutes: float, scan: RealScan, seed: int = 0) -> tuple[UNet, int, float]:
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     network = UNet(**NETWORK)
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-4)
     start, step, recent = time.process_time(), 0, []
-    while (spent := (time.process_time() - start) / 60) < minutes:
+    stop: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: stop.append(number))  # Ctrl+C ends it early, cleanly
+    while (spent := (time.process_time() - start) / 60) < minutes and not stop:
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * spent / minutes)))
         network.train()
@@ -150,7 +153,7 @@ def train(minutes: float, scan: RealScan, seed: int = 0) -> tuple[UNet, int]:
         step += 1
         if step % 50 == 0:
             print(f"{spent:5.1f} min  step {step}  loss {np.mean(recent[-50:]):.3f}", flush=True)
-    return network.eval(), step
+    return network.eval(), step, spent
 
 
 def write_bundle(network: UNet, numbers: dict[str, float], steps: int, minutes: float) -> None:
@@ -208,10 +211,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     scan = real_scan(arguments.scans)
-    network, steps = train(arguments.minutes, scan)
+    network, steps, minutes = train(arguments.minutes, scan)
     numbers = figures(network, scan)
     print(json.dumps(numbers, indent=2))
-    write_bundle(network, numbers, steps, arguments.minutes)
+    write_bundle(network, numbers, steps, round(minutes, 1))
 
 
 if __name__ == "__main__":
