@@ -55,10 +55,10 @@ DEFAULTS: dict[str, Any] = {
     "smoothing": 1.0,
     "closing": 2.0,
     "methods": {
-        "inverse-iba": {"layer": "features.5", "healthy_fraction": 0.02},
+        "inverse-iba": {"layer": "features.5", "healthy_fraction": 0.005},
         "iba": {"layer": "features.5", "healthy_fraction": 0.01},
-        "grad-cam": {"layer": "features.6", "healthy_fraction": 0.01},
-        "grad-cam++": {"layer": "features.5", "healthy_fraction": 0.01},
+        "grad-cam": {"layer": "features.6", "healthy_fraction": 0.003},
+        "grad-cam++": {"layer": "features.5", "healthy_fraction": 0.005},
     },
 }
 """The task's settings; each method at the layer and with the share that serve it best on planted training scans."""
