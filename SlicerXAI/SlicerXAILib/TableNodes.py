@@ -32,8 +32,8 @@ def tableFromFile(path: str | Path, name: str) -> slicer.vtkMRMLTableNode:
 def chartFromTable(tableNode: slicer.vtkMRMLTableNode, name: str, hints: Mapping[str, Any]) -> list[Any]:
     """Add a chart of a table's columns; returns the chart node followed by its series nodes.
 
-    :param hints: ``x`` and ``y``, column names (``y`` one or several); ``type``, one of line, scatter and bar; ``title``,
-      ``x_title`` and ``y_title``.
+    :param hints: ``x`` and ``y``, column names (``y`` one or several); ``type``, one of line, scatter and bar;
+      ``title``, ``x_title`` and ``y_title``.
     """
     chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
     chart.SetTitle(str(hints.get("title") or name))
