@@ -69,6 +69,11 @@ def test_objectives_of_classes_equal_their_definitions():
     assert top.met(output, rows).tolist() == [int(row.argmax()) in (1, 3) for row in output]
     multilabel = objective_of(ClassTarget(4, activation="sigmoid"), output)
     torch.testing.assert_close(multilabel(output, rows), -output[:, 4].sigmoid().log())
+    inside = objective_of(ClassTarget(2, activation="none"), probabilities)
+    torch.testing.assert_close(inside(probabilities, rows), -probabilities[:, 2].log())
+    torch.testing.assert_close(
+        objective_of(ClassTarget(2, activation="none"), output)(output, rows), -probabilities[:, 2].log()
+    )
     absent = objective_of(BinaryTarget(positive=False), output[:, :1])
     torch.testing.assert_close(absent(output[:, :1], rows), -(1 - output[:, 0].sigmoid()).log())
     difference = objective_of(DifferenceTarget(ClassTarget(0), ClassTarget(1)), output)

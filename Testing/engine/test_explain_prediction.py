@@ -271,6 +271,38 @@ def test_a_map_without_capability_is_refused(tmp_path):
     assert result.status == "finished", result.error
 
 
+class BlackBox(torch.nn.Module):
+    """A network that shows no layers and takes one sample at a time, as exported models do."""
+
+    def __init__(self, network):
+        super().__init__()
+        self._hidden = [network]
+
+    def forward(self, inputs):
+        assert len(inputs) == 1
+        return self._hidden[0](inputs)
+
+
+def test_models_without_layers_or_batches_are_explained_by_perturbation_and_gradient(tmp_path):
+    from dataclasses import replace
+
+    from xaiengine.models.explained_model import Capabilities
+
+    limits = Capabilities(layers=False, free_batch=False, reasons={"layers": "it is a TorchScript file"})
+    model = model_of(spacing=None, capabilities=limits)
+    methods = ["occlusion", "integrated_gradients"]
+    found = {}
+    for folder, box in (("open", model.network), ("closed", BlackBox(model.network))):
+        (tmp_path / folder).mkdir()
+        given = replace(model, network=box, capabilities=limits if folder == "closed" else Capabilities())
+        result = explain(tmp_path / folder, given, methods=methods, target="ball", occlusion_mm=15, steps=8)
+        assert result.status == "finished", result.error
+        found[folder] = read_volume(tmp_path / folder / "out" / "attribution.nrrd").array
+    np.testing.assert_allclose(found["open"], found["closed"], atol=1e-7)
+    refused = explain(tmp_path, replace(model, network=BlackBox(model.network)), methods=["iba"], target="ball")
+    assert "TorchScript" in refused.error.message
+
+
 def test_amounts_keep_their_sum_on_another_grid():
     coarse = Grid.from_directions((8, 8, 8), (4.0, 4.0, 4.0))
     values = np.zeros((8, 8, 8), np.float32)

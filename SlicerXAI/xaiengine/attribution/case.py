@@ -107,6 +107,13 @@ class Case:
             raise ModelError("The model has no layer with a feature map.", "Choose a method that needs no layer.")
         return self.layers[-1]
 
+    @property
+    def earliest(self) -> str:
+        """The first layer for bottlenecks."""
+        if not self.bottleneck_layers:
+            raise ModelError("The model has no layer with a feature map.", "Choose a method that needs no layer.")
+        return self.bottleneck_layers[0]
+
     def cells(self, layer: str) -> FeatureGrid:
         return self.once(("cells", layer), lambda: feature_grid(self.network, layer, self.inputs[:1]))
 

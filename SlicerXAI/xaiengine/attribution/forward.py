@@ -76,6 +76,17 @@ class TargetForward(nn.Module):
         return values.detach(), gradient
 
 
+class RowByRow(nn.Module):
+    """A network that takes one sample at a time, for callers that give several."""
+
+    def __init__(self, network: nn.Module, select_output: Callable[[Any], torch.Tensor]) -> None:
+        super().__init__()
+        self.network, self.select_output = network, select_output
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.select_output(self.network(row)) for row in inputs.split(1)])
+
+
 @dataclass(frozen=True)
 class Attribution:
     """What a method gives, before it returns to the scan.

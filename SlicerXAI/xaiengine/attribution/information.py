@@ -55,6 +55,25 @@ class KeepTopClasses:
         return torch.isin(output.argmax(1), chosen)
 
 
+@dataclass(frozen=True)
+class KeepProbability:
+    """Minus the logarithm of one output of a network that ends in a softmax: another softmax would be wrong."""
+
+    index: int
+
+    def __call__(self, output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return -output.float()[:, self.index].clamp_min(1e-7).log()
+
+    def met(self, output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return output.argmax(1) == self.index
+
+
+def are_probabilities(output: torch.Tensor) -> bool:
+    """Whether each row is at least 0 and adds up to 1."""
+    sums = output.float().sum(1)
+    return bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+
+
 def objective_of(
     target: Target, output: torch.Tensor, loss: RegressionLoss = "keep", label: float | None = None
 ) -> Objective:
@@ -72,6 +91,8 @@ def objective_of(
         )
     if isinstance(target, ClassTarget) and target.activation == "softmax":
         return CrossEntropy(target.index)
+    if isinstance(target, ClassTarget) and target.activation == "none":
+        return KeepProbability(target.index) if are_probabilities(output) else CrossEntropy(target.index)
     if isinstance(target, ClassTarget):
         return Binary(target.index)
     if isinstance(target, BinaryTarget):

@@ -51,6 +51,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+_INSIDE = ("differentiable", "layers", "free_batch")
+"""Needs of methods that look into the network."""
 
 
 def _enter(method: Method) -> None:
@@ -240,10 +242,10 @@ for _kind, _title in (("iba", "Information bottleneck"), ("inverse_iba", "Invers
             _title,
             "information",
             lambda case, direction=_direction: information(
-                case.information_request(direction), case.bottleneck_layers[0], case.inputs
+                case.information_request(direction), case.earliest, case.inputs
             ),
             _bottleneck_passes,
-            needs=("differentiable", "layers", "free_batch"),
+            needs=_INSIDE,
             signed=False,
         )
     )
@@ -260,7 +262,7 @@ _enter(
             part=case.settings.gate_part,
         ),
         lambda case: len(case.bottleneck_layers) * _bottleneck_passes(case),
-        needs=("differentiable", "layers", "free_batch"),
+        needs=_INSIDE,
         signed=False,
     )
 )
@@ -271,12 +273,12 @@ _enter(
         "information",
         lambda case: input_information(
             case.information_request(),
-            case.bottleneck_layers[0],
+            case.earliest,
             case.inputs,
             InputBottleneckSettings(seed=case.seed),
         ),
         lambda case: _bottleneck_passes(case) + 3.0 * case.samples * 60 * 4,
-        needs=("differentiable", "layers", "free_batch"),
+        needs=_INSIDE,
         signed=False,
     )
 )
@@ -299,18 +301,18 @@ for _entry in (
            lambda case: 3.0 * case.samples * case.settings.samples),
     Method("deep_lift", "DeepLift", "gradient",
            lambda case: backpropagation.deep_lift(case.forward(), case.inputs, case.baseline),
-           lambda case: 8.0 * case.samples, needs=("differentiable", "layers", "free_batch")),
+           lambda case: 8.0 * case.samples, needs=_INSIDE),
     Method("deep_lift_shap", "DeepLiftShap", "gradient",
            lambda case: backpropagation.deep_lift_shap(case.forward(), case.inputs, case.shap_baselines()),
            lambda case: 8.0 * case.samples * case.settings.shap_baselines,
-           needs=("differentiable", "layers", "free_batch")),
+           needs=_INSIDE),
     Method("guided_backpropagation", "Guided backpropagation", "gradient",
            lambda case: backpropagation.guided_backpropagation(case.forward(), case.inputs),
-           lambda case: 6.0 * case.samples, needs=("differentiable", "layers"), sane=False, caution=_EDGES,
+           lambda case: 6.0 * case.samples, needs=_INSIDE, sane=False, caution=_EDGES,
            per_input_unit=True),
     Method("deconvolution", "Deconvolution", "gradient",
            lambda case: backpropagation.deconvolution(case.forward(), case.inputs),
-           lambda case: 6.0 * case.samples, needs=("differentiable", "layers"), sane=False, caution=_EDGES,
+           lambda case: 6.0 * case.samples, needs=_INSIDE, sane=False, caution=_EDGES,
            per_input_unit=True),
 ):  # fmt: skip
     _enter(_entry)
@@ -322,8 +324,9 @@ for _name, _title in (
     ("layercam", "LayerCAM"),
     ("xgradcam", "XGrad-CAM"),
 ):
-    _enter(Method(_name, _title, "cam", _cam(_name), _gradient_passes, needs=("differentiable", "layers")))
-_enter(Method("scorecam", "Score-CAM", "cam", _cam("scorecam"), lambda case: 64.0 * case.samples, needs=("layers",)))
+    _enter(Method(_name, _title, "cam", _cam(_name), _gradient_passes, needs=_INSIDE))
+_enter(Method("scorecam", "Score-CAM", "cam", _cam("scorecam"), lambda case: 64.0 * case.samples,
+              needs=("layers", "free_batch")))  # fmt: skip
 for _name in LAYER_METHODS:
     _many = _name in ("layer_conductance", "internal_influence", "layer_integrated_gradients")
     _enter(
@@ -333,7 +336,7 @@ for _name in LAYER_METHODS:
             "layer",
             _layer(_name),
             lambda case, many=_many: 3.0 * case.samples * (case.settings.layer_steps if many else 4),
-            needs=("layers",) if _name == "layer_activation" else ("differentiable", "layers", "free_batch"),
+            needs=("layers", "free_batch") if _name == "layer_activation" else _INSIDE,
             sane=_name != "layer_activation",
             caution="It does not depend on the target." if _name == "layer_activation" else "",
         )

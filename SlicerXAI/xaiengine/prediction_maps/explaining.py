@@ -12,12 +12,13 @@ import torch
 from ..attribution.baselines import baseline_like
 from ..attribution.case import Case, MethodSettings
 from ..attribution.feature_maps import default_layers, spatial_layers
+from ..attribution.forward import RowByRow
 from ..attribution.information import own_statistics
 from ..attribution.methods import Method, find_method
 from ..attribution.reference_store import find_statistics
 from ..attribution.runner import Finished, check_needs, estimate, run_methods
 from ..attribution.statistics import ReferenceStatistics
-from ..errors import OptionError
+from ..errors import ModelError, OptionError
 from ..explanation import Explanation
 from ..preprocessing import preprocess
 from ..progress import Progress
@@ -92,8 +93,11 @@ def make_case(
     settings = method_settings(options)
     if options.roi:
         settings = MethodSettings(**{**settings.__dict__, "roi": _roi(view, rows, options.roi).to(device)})
+    network, select_output = model.network, model.select_output
+    if not model.capabilities.free_batch:
+        network, select_output = RowByRow(network, select_output), lambda output: output
     return Case(
-        network=model.network,
+        network=network,
         target=target,
         inputs=inputs,
         baseline=baseline,
@@ -101,7 +105,7 @@ def make_case(
         layers=tuple(layers),
         bottleneck_layers=tuple(bottlenecks),
         statistics=_Statistics(view, warn),
-        select_output=model.select_output,
+        select_output=select_output,
         settings=settings,
         segments=_given_regions(view, rows, segments, options),
         seed=seed,
@@ -113,6 +117,8 @@ def make_case(
 def _layers(view: ScanView, row: torch.Tensor, names: list[str] | None) -> tuple[list[str], list[str]]:
     """Layers of CAMs and layer methods (deepest last), and of bottlenecks (earliest first)."""
     network, model = view.model.network, view.model
+    if not model.capabilities.layers:
+        return [], []
 
     def forward(inputs: torch.Tensor) -> Any:
         return model.select_output(network(inputs))
@@ -121,8 +127,11 @@ def _layers(view: ScanView, row: torch.Tensor, names: list[str] | None) -> tuple
         order = list(spatial_layers(forward, network, row))
         ordered = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
         return ordered, ordered
-    deepest = default_layers(forward, network, row)
-    spread = default_layers(forward, network, row, 3)
+    try:
+        deepest = default_layers(forward, network, row)
+        spread = default_layers(forward, network, row, 3)
+    except ModelError:  # methods that need a layer will say so
+        return [], []
     own = [name for name in model.layers if name]
     return deepest, [own[0], *[name for name in spread if name != own[0]][-2:]] if own else spread
 
