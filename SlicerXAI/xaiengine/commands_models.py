@@ -82,7 +82,8 @@ def _channels(report: ModelReport) -> str:
 
 
 def _spacing(report: ModelReport) -> str:
-    return f", spacing {' x '.join(f'{size:g}' for size in report.spacing)} mm" if report.spacing else ""
+    sizes = [f"{size:g}" if size > 0 else "the scan's own" for size in report.spacing]
+    return f", spacing {' x '.join(sizes)} mm" if sizes else ""
 
 
 def _seen(report: ModelReport) -> str:

@@ -104,7 +104,7 @@ def inspect_model(model: ExplainedModel, layers: Sequence[str] = ()) -> ModelRep
         window=shape[2:],
         window_memory_mb=round(found.activations * BYTES_PER_VALUE * GRADIENT_FACTOR / 2**20, 1),
         default_layer=model.layers[0] if model.layers else "",
-        default_reason=why_default(found, model.layers) if model.capabilities.layers else "",
+        default_reason=why_default(model.network, found, model.layers) if model.capabilities.layers else "",
         layers=tuple(row for row in rows if chosen is None or row.name in chosen),
         notes=notes,
     )

@@ -81,6 +81,14 @@ def test_inspect_prints_a_table_for_readers(described, capsys):
         assert words in text
 
 
+def test_inspect_says_who_chose_the_default_layer(described):
+    assert "nearest 8 voxels" in inspect_model(load_model(described)).default_reason
+    content = json.loads(described.with_suffix(".json").read_text(encoding="utf-8"))
+    described.with_suffix(".json").write_text(json.dumps({**content, "layers": ["model.0"]}), encoding="utf-8")
+    report = inspect_model(load_model(described))
+    assert report.default_layer == "model.0" and "author" in report.default_reason
+
+
 def test_inspect_with_an_image_gives_volumes(described, scan, capsys):
     assert inspect_command([str(described), "--image", str(scan), "--json"]) == 0
     volumes = json.loads(capsys.readouterr().out)["prediction"]["volumes_ml"]

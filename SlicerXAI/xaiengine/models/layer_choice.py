@@ -67,14 +67,16 @@ def suggested_layers(network: nn.Module, survey: Survey) -> list[str]:
     return [layer.name for layer in ends]
 
 
-def why_default(survey: Survey, layers: Sequence[str]) -> str:
-    """Why the first of the suggested layers is the default, in words."""
+def why_default(network: nn.Module, survey: Survey, layers: Sequence[str]) -> str:
+    """Why the first of a model's layers is the default, in words."""
     if not layers:
         return "No layer of this model has a map of positions."
     known = {layer.name for layer in survey.layers}
     cells = ""
     if layers[0] in known:
         cells = f", one cell per {reduction(survey[layers[0]].shape, survey.input_shape):.3g} voxels"
+    if layers[0] not in suggested_layers(network, survey)[:1]:
+        return f"{layers[0]}: chosen by the model's author{cells}."
     if any(layers[0] in stages for stages in PUBLISHED):
         return f"{layers[0]}: the published choice for this kind of network{cells}."
     return f"{layers[0]}: the end of the stage whose cells are nearest {WANTED_REDUCTION:g} voxels{cells}."
