@@ -2,7 +2,7 @@
 
 Vessels: SlicerXAI's small vessel network on a real CT angiography; the descending aorta's component is explained, and
 the places where the network differs from the label. Brain: deepbet's TorchScript network on a head MR (nilearn's
-MNI152 template, or any scan given with --head), and its eager twin for a method at a layer.
+MNI152 template, which has no skull, or any scan given with --head), and its eager twin for a method at a layer.
 """
 
 from __future__ import annotations
