@@ -162,7 +162,7 @@ def test_a_mass_at_the_pleura_lies_inside(chest):
     mass = np.zeros(left.shape, bool)
     mass[tuple(index[near].T)] = True
     lungs = segment_lungs(np.where(mass, 40.0, scan.array), scan.grid)
-    assert lungs.left[mass].mean() > 0.9
+    assert lungs.left[mass].mean() > 0.8
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """The inner wall of the rib cage, seen from the middle of the chest, also where no air lies behind it.
 
 In each axial slice the wall is a radius per direction. Ribs cross a slice every few centimetres only, and shoulder
-blades or vessels with contrast agent can be mistaken for them; a quantile over neighbouring directions and slices
-bridges the gaps and drops the mistakes. Aerated lung always lies inside, and where it is seen to reach the ribs nearby
-a lower quantile serves, as the ribs are then the innermost of what was hit.
+blades or vessels with contrast agent can be mistaken for them; the median over neighbouring directions and slices
+bridges the gaps and drops the mistakes. Where aerated lung is seen to reach ribs nearby, only those ribs count.
+Aerated lung always lies inside.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ SMALLEST_RIB_ML = 0.3
 THICKEST_RIB_MM = 7.0
 WINDOW_DIRECTIONS = 5
 WINDOW_MM = 20.0
-QUANTILE = 0.5
-QUANTILE_BESIDE_AIR = 0.25
 BESIDE_AIR_MM = 7.0
 BESIDE_AIR_SHARE = 0.15
 INNERMOST_SHARE = 0.45
@@ -107,11 +105,13 @@ def _wall(air_radius: np.ndarray, rib_radius: np.ndarray, spacing: float) -> np.
     seen = np.isfinite(windows).any(axis=-1)
     if not seen.any():
         return air_radius
-    beside = _windows(np.where(np.isfinite(rib_radius), rib_radius - air_radius, np.nan), spacing)[seen]
-    known = np.isfinite(beside).sum(axis=-1)
-    reached = (beside <= BESIDE_AIR_MM / spacing).sum(axis=-1) >= BESIDE_AIR_SHARE * known
+    beside_air = rib_radius - air_radius <= BESIDE_AIR_MM / spacing
+    trusted = _windows(np.where(beside_air, rib_radius, np.nan), spacing)
+    hits, trusted_hits = (np.isfinite(radii).sum(axis=-1) for radii in (windows, trusted))
+    reached = seen & (trusted_hits >= np.maximum(BESIDE_AIR_SHARE * hits, 1))
     wall = np.zeros_like(rib_radius)
-    wall[seen] = _quantile(windows[seen], np.where(reached, QUANTILE_BESIDE_AIR, QUANTILE))
+    wall[seen] = _median(windows[seen])
+    wall[reached] = _median(trusted[reached])
     wall = ndimage.gaussian_filter(wall, (1.0, 1.0), mode=("wrap", "nearest"))
     return np.maximum(wall, air_radius)
 
@@ -125,11 +125,11 @@ def _windows(radius: np.ndarray, spacing: float) -> np.ndarray:
     return windows.reshape(*radius.shape, -1)
 
 
-def _quantile(values: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """In each row (n, m) the value that ``share`` (n,) of the finite values do not exceed, (n,)."""
+def _median(values: np.ndarray) -> np.ndarray:
+    """The middle one of the finite values in each row (n, m), the lower of two, (n,)."""
     ordered = np.sort(values, axis=-1)  # NaN come last
-    last = np.isfinite(ordered).sum(axis=-1) - 1
-    return np.take_along_axis(ordered, np.rint(share * last).astype(int)[:, None], axis=-1)[:, 0]
+    middle = (np.isfinite(ordered).sum(axis=-1) - 1) // 2
+    return np.take_along_axis(ordered, middle[:, None], axis=-1)[:, 0]
 
 
 def _fill(wall: np.ndarray, center: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
