@@ -38,6 +38,8 @@ from xaiengine.volume import Volume  # noqa: E402
 MODEL = "lung_lesion_slice_classifier"
 BURDENS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
 NOISE_HU = 10.0
+DENSITY = 0.3
+"""Share of the training's changes of lung density: this patient's lungs are dense already (median -790 HU)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def cases(lesions: int, healthy: int, anatomy: cohort.Anatomy) -> list[Case]:
             if rng.random() < 0.5:
                 hu, lungs = np.flip(hu, axis), np.flip(lungs, axis)
         hu, lungs = np.ascontiguousarray(hu), np.ascontiguousarray(lungs)
-        hu = planting.add_distractors(hu, lungs, anatomy.spacing, rng)
+        hu = planting.add_distractors(hu, lungs, anatomy.spacing, rng, density=DENSITY)
         truth, kind = np.zeros(lungs.shape, bool), "none"
         if index < lesions:
             burden = BURDENS[index % len(BURDENS)]

@@ -50,13 +50,14 @@ def find_lesions(
     threshold: float,
     *,
     minimal_volume_ml: float = MINIMAL_LESION_ML,
+    minimal_peak: float = 0.0,
     hu: np.ndarray | None = None,
     refinement: Refinement | None = None,
 ) -> np.ndarray:
     """Label the lesions, 1 the largest: connected parts of the lungs whose map exceeds ``threshold``.
 
     ``bits`` (I, J, K) is the map in bits per voxel on the scan's ``grid``, ``lungs`` (I, J, K) bool, ``hu`` the scan
-    (needed by ``refinement``). Voxels that share a face, an edge or a corner are connected. Parts smaller than
+    (needed by ``refinement``). A lesion's strongest voxel reaches ``minimal_peak``. Voxels that share a face, an edge or a corner are connected. Parts smaller than
     ``minimal_volume_ml`` are left out. Returns int32 (I, J, K).
 
     Raises:
@@ -76,6 +77,8 @@ def find_lesions(
     mask = (bits[box] > threshold) & lung
     if refinement is not None and mask.any():
         mask = _refined(mask, lung, None if hu is None else hu[box], grid.spacing, refinement)
+    if minimal_peak > threshold:
+        mask = ndimage.binary_propagation(mask & (bits[box] >= minimal_peak), WHOLE_NEIGHBOURHOOD, mask=mask)
     labels[box] = _by_size(mask, minimal_volume_ml / grid.voxel_volume_ml)
     return labels
 

@@ -27,7 +27,7 @@ from .quantify import Quantification, quantify_lesions
 from .regions import LungRegions
 from .seeds import BurdenSpread, spread_over_seeds
 from .settings import LesionSettings
-from .slice_maps import SliceMaps, explain_slices, own_statistics, predict_slices, slices_of
+from .slice_maps import SliceMaps, explain_slices, own_statistics, predict_slices, slices_of, slices_to_explain
 from .threshold import Threshold, absolute_threshold, otsu_threshold
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def quantify_scan(
     probability = predict_slices(model, slices, target, progress.advance)
     pace = (time.perf_counter() - start) / len(slices)
     statistics = _statistics(model, settings, slices, warn)
-    called = int((probability >= settings.minimum_probability).sum())
+    called = len(slices_to_explain(probability, prepared, axis, settings))
     takes = in_words(seconds_needed(called, pace, settings.method, repeats))
     log(f"{called} of {len(slices)} slices are called {model.labels[target]}; explaining them takes {takes}.")
     progress.stage("Explaining the slices", 1000)
@@ -155,6 +155,7 @@ def _measure(
         volume.grid,
         threshold.value,
         minimal_volume_ml=settings.minimum_volume,
+        minimal_peak=settings.relative_peak * float(bits[regions.lungs.combined].max(initial=0.0)),
         hu=volume.array,
         refinement=refinement_of(settings),
     )

@@ -62,7 +62,10 @@ class LesionSettings(BaseModel):
     beta: float | None = Field(None, gt=0)
     schedule: Literal["converged", "reference"] = "converged"
     minimum_probability: float = Field(0.5, ge=0, le=1)
+    sure_probability: float = Field(0.0, ge=0, le=1)
+    minimum_extent: float = Field(0.0, ge=0, le=50)
     minimum_volume: float = Field(0.3, ge=0)
+    relative_peak: float = Field(0.0, ge=0, le=1)
     denser_than: float = Field(-1024.0, ge=-1024, le=300)
     growth: float = Field(0.0, ge=0, le=50)
     closing: float = Field(0.0, ge=0, le=50)

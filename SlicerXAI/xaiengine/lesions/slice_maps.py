@@ -19,6 +19,7 @@ from ..grid import Grid
 from ..layers import evaluation_mode, find_layer, frozen_parameters
 from ..tail import Tail
 from ..targets import ClassTarget
+from .gate import gated_slices
 from .settings import LesionSettings
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def explain_slices(
     ``advance(share)`` is told how much of the work is done, 0..1, and may raise to cancel.
     """
     slices, axis = slices_of(prepared, model.inferer.plane)
-    chosen = np.flatnonzero(probability >= settings.minimum_probability) if rows is None else np.asarray(rows, int)
+    chosen = slices_to_explain(probability, prepared, axis, settings) if rows is None else np.asarray(rows, int)
     layer = settings.layer_of(model)
     find_layer(model.network, layer)
     cells = feature_grid(model.network, layer, slices[:1])
@@ -170,6 +171,19 @@ def explain_slices(
         layer=layer,
         cells_measured=cells.measured,
         warnings=findings.warnings(settings),
+    )
+
+
+def slices_to_explain(
+    probability: np.ndarray, prepared: Preprocessed, axis: int, settings: LesionSettings
+) -> np.ndarray:
+    """Numbers of the slices that pass the gate, see :mod:`.gate`."""
+    return gated_slices(
+        probability,
+        float(np.linalg.norm(prepared.grid.affine[:3, axis])),
+        lower=settings.minimum_probability,
+        upper=settings.sure_probability,
+        extent_mm=settings.minimum_extent,
     )
 
 

@@ -49,8 +49,19 @@ class QuantifyLesionsOptions(TaskOptions):
         "converged: until the map stops changing; reference: the ten steps of the published method.",
         advanced=True,
     )
-    minimum_probability: float = option(
-        0.5, "Least probability", "Slices that the model calls lesion with less than this stay empty.", ge=0, le=1
+    minimum_probability: float | None = option(
+        None, "Least probability", "Slices that the model calls lesion with less than this stay empty.", ge=0, le=1
+    )
+    sure_probability: float | None = option(
+        None,
+        "Sure probability",
+        "A run of neighbouring slices is explained if its best slice reaches this.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
+    minimum_extent: float | None = option(
+        None, "Least extent", "Runs of slices that are thinner than this stay empty.", unit="mm", ge=0, advanced=True
     )
     threshold_method: Literal["calibrated", "otsu", "absolute"] = option(
         "calibrated",
@@ -69,6 +80,14 @@ class QuantifyLesionsOptions(TaskOptions):
         advanced=True,
     )
     minimum_volume: float | None = option(None, "Least volume", "Smaller components are not lesions.", unit="mL", ge=0)
+    relative_peak: float | None = option(
+        None,
+        "Relative peak",
+        "Parts whose strongest voxel stays below this share of the strongest in the scan are no lesions.",
+        ge=0,
+        le=1,
+        advanced=True,
+    )
     denser_than: float | None = option(
         None,
         "Denser than",

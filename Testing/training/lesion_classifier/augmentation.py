@@ -53,7 +53,7 @@ def random_appearance(batch: torch.Tensor, rng: np.random.Generator) -> torch.Te
         if rng.random() < 0.6:
             view = torch.where(view > 0, view * rng.uniform(0.2, 1.2) + rng.uniform(0, 40), view)
         view = view * rng.uniform(0.96, 1.04) + rng.normal(0, 12)
-        sd = rng.uniform(0, 40) if rng.random() < 0.6 else 0.0
+        sd = rng.uniform(0, 30) if rng.random() < 0.6 else 0.0
         if sd > 0:
             seed = torch.Generator().manual_seed(int(rng.integers(2**31)))
             noise = torch.randn(view.shape, generator=seed)

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import planting
 import torch
+from cohort import Anatomy
 from safetensors.torch import save_file
 from scipy import ndimage
+from slices import OUTSIDE_HU
 from xaiengine.attribution.statistics import ReferenceStatistics, StatisticsAccumulator
 from xaiengine.feature_grid import feature_grid
 from xaiengine.grid import Grid
@@ -29,9 +31,6 @@ from xaiengine.models.loading import load
 from xaiengine.preprocessing import preprocess
 from xaiengine.resample import resample
 from xaiengine.volume import Volume
-
-from cohort import Anatomy
-from slices import OUTSIDE_HU
 
 NAME = "lung_lesion_slice_classifier"
 LABELS = ("no lesion", "lesion")

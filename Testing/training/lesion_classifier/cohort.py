@@ -130,8 +130,9 @@ def ct_chest4() -> list[Anatomy]:
     healthy[[*range(9, 22), 24]] = False
     healthy_left[[17, 18, 24]] = False
     half = slice(None, hu.shape[0] // 2 + 4)
-    whole = Anatomy("CTChest4", hu, lungs, spacing, usable, healthy)
-    left = replace(whole, name="CTChest4 left", hu=hu[half], lungs=lungs[half], healthy=healthy_left)
+    whole = Anatomy("CTChest4", hu, lungs, spacing, usable, healthy).with_found_lungs()
+    left = replace(whole, name="CTChest4 left", hu=hu[half], lungs=lungs[half], healthy=healthy_left,
+                   found_lungs=whole.found_lungs[half])  # fmt: skip
     return [whole, left]
 
 

@@ -191,21 +191,23 @@ def _fill(
 
 
 def add_distractors(
-    hu: np.ndarray, lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator
+    hu: np.ndarray, lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator,
+    density: float = 1.0,
 ) -> np.ndarray:
     """Add what lungs show without lesions: thin bands, density rising to the dependent side, other inflation.
 
-    Same conventions as :func:`plant`; returns a new (I, J, K) float32 array.
+    Same conventions as :func:`plant`; ``density`` scales the changes of density (at 1 up to 90 HU everywhere and 130 HU
+    in the dependent parts). Returns a new (I, J, K) float32 array.
     """
     spacing = np.asarray(spacing, float)
     out = hu.astype(np.float32, copy=True)
     box = bounding_box(lungs, spacing, 2.0)
     lung, ct = lungs[box], out[box]
     x, y, z = _axes(lung.shape, spacing)
-    ct += (lung & (ct < -300)) * rng.uniform(-30, 90)
+    ct += (lung & (ct < -300)) * (density * rng.uniform(-30, 90))
     if rng.random() < 0.5:
         height = (y - y.min()) / max(float(np.ptp(y)), 1.0)
-        ct += (lung & (ct < -300)) * (1 - height) ** 2 * rng.uniform(0, 130)
+        ct += (lung & (ct < -300)) * (1 - height) ** 2 * (density * rng.uniform(0, 130))
     for _ in range(int(rng.poisson(1.0))):
         normal = rng.normal(size=3)
         normal /= np.linalg.norm(normal)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 import planting
 from cohort import Anatomy
+from scipy import ndimage
 
-PRESENT_MM2 = 25.0
+PRESENT_MM2 = 20.0
 """Added tissue from which on a slice counts as showing a lesion: area x share of the voxel that became tissue."""
 OUTSIDE_HU = -1000
 """What the classifier sees outside the lungs."""
@@ -34,7 +34,7 @@ def labelled_slices(
     """Slices of ``plantings`` random plantings of one anatomy and of as many lesion-free variants of it.
 
     With ``field_mm`` each is a scan of that field of view, cut out before anything is planted, so that its label is
-    that of a scan, too. A slice with a trace of added tissue (1 to 25 mm2 of full density) is left out: its label would
+    that of a scan, too. A slice with a trace of added tissue (1 to 20 mm2 of full density) is left out: its label would
     be a matter of taste. Slices without lung are kept as lesion-free ones, one in 25.
     """
     kinds = list(KIND_WEIGHTS)
@@ -57,7 +57,7 @@ def labelled_slices(
         hu = np.rint(np.where(drawn_lungs(lungs, anatomy.spacing, rng), hu, OUTSIDE_HU)).astype(np.int16)
         for k in np.flatnonzero(anatomy.usable):
             present = bool(added[k] >= PRESENT_MM2)
-            if present and (aerated[k] < AERATED_MM2 or lung_area[k] < 2 * AERATED_MM2):
+            if present and aerated[k] < AERATED_MM2:
                 continue
             if not present and (added[k] > ABSENT_MM2 or not anatomy.healthy[k]):
                 continue

@@ -20,11 +20,10 @@ import torch
 from monai.networks.nets import NetAdapter, ResNet
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "SlicerXAI")]
-from safetensors.torch import save_file  # noqa: E402
-
 import bundle  # noqa: E402
 import cohort  # noqa: E402
 from augmentation import random_appearance, random_view  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 from slices import LabelledSlice, labelled_slices  # noqa: E402
 
 PIXEL_MM = 2.0
@@ -61,8 +60,8 @@ NETWORK = {
     "pool": ["adaptivemax", {"output_size": 1}],
 }
 """Local features (1 x 1 and 3 x 3 convolutions that see about 100 mm), and the strongest response of each anywhere."""
-PLANTINGS = {"thorax_ct": 50, "CTChest4": 70, "CTChest4 left": 70, "LIDC-IDRI-0001": 60}
-STAGES = (Stage(1600, 64, 64, 140.0, 5e-3), Stage(600, 144, 24, None, 1.5e-3))
+PLANTINGS = {"thorax_ct": 40, "CTChest4": 60, "CTChest4 left": 60, "LIDC-IDRI-0001": 40}
+STAGES = (Stage(1500, 64, 64, 140.0, 5e-3), Stage(600, 144, 24, None, 1.5e-3))
 
 
 def scaled(hu: torch.Tensor) -> torch.Tensor:
@@ -135,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
-    lidc = cohort.lidc().reduced(2)
+    lidc = cohort.lidc().reduced(2).with_found_lungs()
     anatomies = [cohort.thorax_ct(options.data), *cohort.ct_chest4(), lidc]
     model = network().to(memory_format=torch.channels_last)
     options.output.mkdir(parents=True, exist_ok=True)
