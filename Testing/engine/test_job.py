@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from xaiengine.errors import CancelledError, InputError, OptionError
 from xaiengine.job import Job, read_job, read_result
 from xaiengine.options import TaskOptions, given, option

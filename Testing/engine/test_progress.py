@@ -3,7 +3,6 @@
 import io
 
 import pytest
-
 from xaiengine.console import ConsoleProgress, duration
 from xaiengine.progress import Progress
 

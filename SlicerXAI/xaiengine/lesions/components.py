@@ -57,8 +57,8 @@ def find_lesions(
     """Label the lesions, 1 the largest: connected parts of the lungs whose map exceeds ``threshold``.
 
     ``bits`` (I, J, K) is the map in bits per voxel on the scan's ``grid``, ``lungs`` (I, J, K) bool, ``hu`` the scan
-    (needed by ``refinement``). A lesion's strongest voxel reaches ``minimal_peak``. Voxels that share a face, an edge or a corner are connected. Parts smaller than
-    ``minimal_volume_ml`` are left out. Returns int32 (I, J, K).
+    (needed by ``refinement``). Voxels that share a face, an edge or a corner are connected. Parts smaller than
+    ``minimal_volume_ml``, or whose strongest voxel stays below ``minimal_peak``, are left out. Returns int32 (I, J, K).
 
     Raises:
         InputError: shapes differ, or the map holds values that are not finite inside the lungs.

@@ -45,7 +45,10 @@ NOTES = (
 DEFAULTS: dict[str, Any] = {
     "method": "inverse-iba",
     "beta": 0.3,
-    "minimum_probability": 0.5,
+    "minimum_probability": 0.4,
+    "sure_probability": 0.75,
+    "minimum_extent": 4.0,
+    "relative_peak": 0.5,
     "outside_lungs": OUTSIDE_HU,
     "threshold_method": "calibrated",
     "minimum_volume": 0.3,
@@ -54,7 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "smoothing": 1.0,
     "closing": 2.0,
     "methods": {
-        "inverse-iba": {"layer": "features.5", "healthy_fraction": 0.005},
+        "inverse-iba": {"layer": "features.5", "healthy_fraction": 0.02},
         "iba": {"layer": "features.5", "healthy_fraction": 0.01},
         "grad-cam": {"layer": "features.6", "healthy_fraction": 0.003},
         "grad-cam++": {"layer": "features.5", "healthy_fraction": 0.005},
