@@ -136,7 +136,9 @@ def summary(cases: list[Case], found: list[Measured]) -> dict[str, float]:
         "Dice": float(np.mean([item.dice for item, is_ill in zip(found, ill) if is_ill])),
         "burden error (points)": float(np.abs(burden - truth)[ill].mean()),
         "Spearman": float(spearmanr(truth, burden)[0]),
-        "healthy: false positive mL": float(np.mean([item.volume_ml for item, is_ill in zip(found, ill) if not is_ill])),
+        "healthy: false positive mL": float(
+            np.mean([item.volume_ml for item, is_ill in zip(found, ill) if not is_ill])
+        ),
         "healthy: called CT-0 (%)": 100.0
         * float(np.mean([item.severity.startswith("CT-0") for item, is_ill in zip(found, ill) if not is_ill])),
         "repeatability SD (points)": float(np.mean(spread)) if spread else float("nan"),

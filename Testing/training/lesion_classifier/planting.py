@@ -73,7 +73,12 @@ def _axes(shape: tuple[int, ...], spacing: np.ndarray) -> list[np.ndarray]:
 
 
 def _focal_score(
-    lungs: np.ndarray, depth: np.ndarray, spacing: np.ndarray, radii: np.ndarray, peripheral: bool, rough: float,
+    lungs: np.ndarray,
+    depth: np.ndarray,
+    spacing: np.ndarray,
+    radii: np.ndarray,
+    peripheral: bool,
+    rough: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Score in mm of ellipsoids of the given radii: radius minus distance, surface roughened by ``rough`` x radius."""
@@ -92,9 +97,7 @@ def _focal_score(
     return score
 
 
-def _diffuse_score(
-    lungs: np.ndarray, depth: np.ndarray, spacing: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _diffuse_score(lungs: np.ndarray, depth: np.ndarray, spacing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Score in mm of patchy disease that prefers the periphery and the dependent, basal parts."""
     scale = rng.uniform(10, 28)
     score = 0.9 * scale * smooth_noise(lungs.shape, spacing, scale, rng)
@@ -160,7 +163,9 @@ def plant(
     profile *= lung
     fill = _fill(kind, score, ct, lung.shape, spacing, rng)
     tissue = tissue_hu if tissue_hu is not None else float(rng.uniform(15, 60))
-    grain = rng.uniform(8, 25) * ndimage.gaussian_filter(rng.standard_normal(lung.shape).astype(np.float32), (0.7, 0.7, 0))
+    grain = rng.uniform(8, 25) * ndimage.gaussian_filter(
+        rng.standard_normal(lung.shape).astype(np.float32), (0.7, 0.7, 0)
+    )
     blend = np.clip(profile * fill, 0.0, 1.0)
     target = np.maximum(ct, tissue + 2.0 * grain)
     ct += blend * (target - ct)
@@ -191,13 +196,16 @@ def _fill(
 
 
 def add_distractors(
-    hu: np.ndarray, lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator,
+    hu: np.ndarray,
+    lungs: np.ndarray,
+    spacing: tuple[float, float, float],
+    rng: np.random.Generator,
     density: float = 1.0,
 ) -> np.ndarray:
     """Add what lungs show without lesions: thin bands, density rising to the dependent side, other inflation.
 
-    Same conventions as :func:`plant`; ``density`` scales the changes of density (at 1 up to 90 HU everywhere and 130 HU
-    in the dependent parts). Returns a new (I, J, K) float32 array.
+    Same conventions as :func:`plant`; ``density`` scales the changes of density (at 1 up to 90 HU everywhere and
+    130 HU in the dependent parts). Returns a new (I, J, K) float32 array.
     """
     spacing = np.asarray(spacing, float)
     out = hu.astype(np.float32, copy=True)
@@ -221,10 +229,15 @@ def add_distractors(
 
 
 def paint_out(
-    hu: np.ndarray, region: np.ndarray, lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator,
-    *, margin_mm: float = 4.0,
+    hu: np.ndarray,
+    region: np.ndarray,
+    lungs: np.ndarray,
+    spacing: tuple[float, float, float],
+    rng: np.random.Generator,
+    *,
+    margin_mm: float = 4.0,
 ) -> np.ndarray:
-    """Replace ``region`` (I, J, K bool), grown by ``margin_mm``, by lung parenchyma of the scan's own density and grain."""
+    """Replace ``region`` (I, J, K bool), grown by ``margin_mm``, by lung of the scan's own density and grain."""
     spacing = np.asarray(spacing, float)
     out = hu.astype(np.float32, copy=True)
     if not region.any():

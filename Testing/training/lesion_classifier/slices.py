@@ -34,8 +34,8 @@ def labelled_slices(
     """Slices of ``plantings`` random plantings of one anatomy and of as many lesion-free variants of it.
 
     With ``field_mm`` each is a scan of that field of view, cut out before anything is planted, so that its label is
-    that of a scan, too. A slice with a trace of added tissue (1 to 20 mm2 of full density) is left out: its label would
-    be a matter of taste. Slices without lung are kept as lesion-free ones, one in 25.
+    that of a scan, too. A slice with a trace of added tissue (1 to 20 mm2 of full density) is left out: its label
+    would be a matter of taste. Slices without lung are kept as lesion-free ones, one in 25.
     """
     kinds = list(KIND_WEIGHTS)
     weights = np.array([KIND_WEIGHTS[kind] for kind in kinds])
@@ -72,7 +72,9 @@ def drawn_lungs(lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.
     in_plane = (spacing[0], spacing[1], 1e3)
     distance = ndimage.distance_transform_edt(lungs, sampling=in_plane)
     distance -= ndimage.distance_transform_edt(~lungs, sampling=in_plane)
-    offset = rng.normal(0.3, 0.8) + rng.uniform(0, 1.2) * planting.smooth_noise(lungs.shape, np.array(spacing), 15.0, rng)
+    offset = rng.normal(0.3, 0.8) + rng.uniform(0, 1.2) * planting.smooth_noise(
+        lungs.shape, np.array(spacing), 15.0, rng
+    )
     return distance > offset
 
 

@@ -32,7 +32,7 @@ HU_WINDOW = (-1000.0, 200.0)
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the training: views of ``size`` pixels of scans whose field of view is ``field_mm`` (None: whole)."""
+    """A part of the training: views of ``size`` pixels of scans with field of view ``field_mm`` (None: whole)."""
 
     steps: int
     size: int
@@ -82,7 +82,10 @@ def batch_of(slices: list[LabelledSlice], size: int, rng: np.random.Generator) -
 
 
 def train_stage(
-    model: torch.nn.Module, anatomies: list[cohort.Anatomy], stage: Stage, rng: np.random.Generator,
+    model: torch.nn.Module,
+    anatomies: list[cohort.Anatomy],
+    stage: Stage,
+    rng: np.random.Generator,
     after: Callable[[int], None] | None = None,
 ) -> None:
     groups: list[tuple[list[LabelledSlice], list[LabelledSlice]]] = []
@@ -95,7 +98,9 @@ def train_stage(
     share /= share.sum()
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}])
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}]
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.rate, total_steps=stage.steps, pct_start=0.2)
     labels = torch.tensor([i % 2 for i in range(stage.batch)])
     model.train()
@@ -118,7 +123,10 @@ def train_stage(
         right += float((logits.argmax(1) == labels).float().mean())
         if step % 100 == 0:
             left = (time.monotonic() - start) / step * (stage.steps - step)
-            print(f"step {step}/{stage.steps} loss {loss_sum / 100:.4f} accuracy {right / 100:.3f} left {left:.0f} s", flush=True)
+            print(
+                f"step {step}/{stage.steps} loss {loss_sum / 100:.4f} accuracy {right / 100:.3f} left {left:.0f} s",
+                flush=True,
+            )
             loss_sum = right = 0.0
             if after:
                 after(step)
