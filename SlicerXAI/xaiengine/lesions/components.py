@@ -58,7 +58,7 @@ def find_lesions(
 
     ``bits`` (I, J, K) is the map in bits per voxel on the scan's ``grid``, ``lungs`` (I, J, K) bool, ``hu`` the scan
     (needed by ``refinement``). Voxels that share a face, an edge or a corner are connected. Parts smaller than
-    ``minimal_volume_ml``, or whose strongest voxel stays below ``minimal_peak``, are left out. Returns int32 (I, J, K).
+    ``minimal_volume_ml``, or whose strongest voxel stays below ``minimal_peak``, are left out. Returns int32.
 
     Raises:
         InputError: shapes differ, or the map holds values that are not finite inside the lungs.

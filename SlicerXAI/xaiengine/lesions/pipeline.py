@@ -71,6 +71,8 @@ def quantify_scan(
     maps and lesions are those of the first.
     """
     progress = progress or Progress()
+    for text in regions.lungs.warnings:
+        warn(text)
     progress.stage("Preparing the scan", 1)
     prepared = preprocess(seen_by_model(volume, regions, settings), model.preprocessing())
     slices, axis = slices_of(prepared, model.inferer.plane)
