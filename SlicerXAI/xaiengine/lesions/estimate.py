@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..console import duration
 from ..grid import Grid
 
-PASSES_PER_SLICE = {"iba": 70.0, "inverse-iba": 70.0, "grad-cam": 3.0, "grad-cam++": 3.0}
+PASSES_PER_SLICE = {"iba": 45.0, "inverse-iba": 30.0, "grad-cam": 3.0, "grad-cam++": 3.0}
 """Forward passes whose time one explained slice takes: some 20 steps of 2 copies through the tail, there and back."""
-BYTES_PER_VOXEL = 16
+BYTES_PER_VOXEL = 42
 """Scan, its float32 copy while it is prepared or measured, map, labels and masks that live at the same time."""
 ENGINE_BYTES = 800 << 20
 
