@@ -78,3 +78,9 @@ def test_text_files_have_line_feeds_only():
 
 def test_the_license_lies_in_the_root():
     assert "Apache License" in (ROOT / "LICENSE.txt").read_text(encoding="utf-8")
+
+
+def test_the_environment_of_demo_and_tests_holds_every_dependency():
+    declared = load_update_script().requirements().split()
+    installed = (ROOT / "Testing" / "requirements-demo.txt").read_text(encoding="utf-8").split()
+    assert {name for name in declared if not name.startswith("torch>")} <= set(installed)
