@@ -1,4 +1,4 @@
-"""Writes what follows from other files: CMake's file lists, the CLI modules' XML, Slicer's requirements.
+"""Writes what follows from other files: CMake's file lists, the CLI modules' XML, the panel's tasks, requirements.
 
     python Testing/update_generated_files.py [--check]
 
@@ -8,6 +8,7 @@ With --check it writes nothing and ends with exit code 1 if something is out of 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ def generated_files() -> dict[Path, str]:
     files = {
         MODULE / "CMakeLists.txt": module_lists((MODULE / "CMakeLists.txt").read_text(encoding="utf-8")),
         MODULE / "Resources" / "requirements.txt": requirements(),
+        MODULE / "Resources" / "tasks.json": task_descriptions(),
         ROOT / "CMakeLists.txt": cli_directories((ROOT / "CMakeLists.txt").read_text(encoding="utf-8")),
     }
     for script in cli_scripts():
@@ -56,6 +58,14 @@ def requirements() -> str:
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     block = re.search(r"^dependencies = \[(.*?)^\]", declared, re.DOTALL | re.MULTILINE).group(1)
     return "".join(f"{name}\n" for name in re.findall(r'"([^"]+)"', block))
+
+
+def task_descriptions() -> str:
+    """The engine's description of its tasks, from which the panel is made before the engine can run."""
+    sys.path.insert(0, str(MODULE))
+    from xaiengine.describe import describe
+
+    return json.dumps(describe(), indent=1, ensure_ascii=False) + "\n"
 
 
 def xml_of(script: Path) -> str:
@@ -96,9 +106,10 @@ def main() -> int:
         print(path.relative_to(ROOT).as_posix())
     if "--check" in sys.argv[1:]:
         return 1 if stale else 0
-    contents = generated_files()
-    for path in stale:
-        path.write_bytes(contents[path].encode("utf-8"))
+    # Twice, as a generated file that is new belongs into CMake's lists.
+    for _ in range(2):
+        for path, content in generated_files().items():
+            path.write_bytes(content.encode("utf-8"))
     return 0
 
 

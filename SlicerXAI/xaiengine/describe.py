@@ -8,10 +8,27 @@ from typing import Any
 from .options import TaskOptions
 from .tasks import TASKS, Task, find_task
 
+SOURCES = {
+    "target": "labels",
+    "against": "labels",
+    "classes": "labels",
+    "layer": "layers",
+    "layers": "layers",
+    "segment": "segmentation",
+    "reference_segment": "reference",
+    "point": "point",
+}
+"""What the values of a text option come from, by its name: the model's labels or layers, the segments of the input
+of this name, or a point in the scan."""
+
 
 @dataclass(frozen=True)
 class OptionField:
-    """One input or option. ``type`` is boolean, integer, float, string, choice or list."""
+    """One input or option. ``type`` is boolean, integer, float, string, choice or list.
+
+    ``choices`` are what a choice or a list may hold; ``source`` says where else to look for the values of a text
+    or a list, see :data:`SOURCES`.
+    """
 
     name: str
     title: str
@@ -25,6 +42,7 @@ class OptionField:
     group: str = "Options"
     advanced: bool = False
     choices: tuple[str, ...] = ()
+    source: str = ""
     minimum: float | None = None
     maximum: float | None = None
     exclusive_minimum: bool = False
@@ -44,19 +62,21 @@ def option_fields(options: type[TaskOptions]) -> list[OptionField]:
 
 def _field(name: str, spec: dict[str, Any], required: bool) -> OptionField:
     core = _without_null(spec)
+    kind = _type(core)
     return OptionField(
         name=name,
         title=spec.get("title", name),
         description=spec.get("description", ""),
         role=spec.get("role", "option"),
         kind=spec.get("kind", "value"),
-        type=_type(core),
+        type=kind,
         default=spec.get("default"),
         required=required,
         unit=spec.get("unit", ""),
         group=spec.get("group", "Inputs" if spec.get("role") == "input" else "Options"),
         advanced=spec.get("advanced", False),
-        choices=tuple(str(choice) for choice in core.get("enum", ())),
+        choices=tuple(str(choice) for choice in core.get("enum") or spec.get("choices") or ()),
+        source=SOURCES.get(name, "") if kind in ("string", "list") else "",
         minimum=core.get("minimum", core.get("exclusiveMinimum")),
         maximum=core.get("maximum", core.get("exclusiveMaximum")),
         exclusive_minimum="exclusiveMinimum" in core,

@@ -5,6 +5,7 @@ Nothing here imports torch, so that ``--help``, ``--xml`` and ``describe`` answe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,14 +33,19 @@ def option(
     unit: str = "",
     advanced: bool = False,
     group: str = "Options",
+    choices: Sequence[str] = (),
     **limits: Any,
 ) -> Any:
-    """An option with its unit and range (``ge``, ``gt``, ``le``, ``lt``)."""
+    """An option with its unit and range (``ge``, ``gt``, ``le``, ``lt``).
+
+    ``choices`` are what a list may hold, where they are known without a model.
+    """
     extra = {
         "role": "option",
         "kind": "value",
         "unit": unit,
         "advanced": advanced,
         "group": "Advanced" if advanced else group,
+        "choices": list(choices),
     }
     return Field(default, title=title, description=description, json_schema_extra=extra, **limits)

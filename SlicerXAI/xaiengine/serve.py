@@ -2,6 +2,8 @@
 
 In:  ``{"id": 1, "command": "run", "job": {...}}``, ``{"id": 2, "command": "describe"}``,
 ``{"command": "cancel", "id": 1}``, ``{"command": "shutdown"}``.
+``{"id": 3, "command": "inspect", "model": "..."}`` says what a model is, and keeps it for the jobs that follow.
+
 Out: ``{"id": 1, "event": "started" | "progress" | "log" | "finished" | "error", ...}``; first of all
 ``{"event": "ready"}``. ``finished`` carries the result, whatever its status; ``error`` answers a line that
 is no command. The end of stdin ends the process, so it never outlives its parent.
@@ -21,7 +23,7 @@ from .describe import describe
 from .errors import XAIError
 from .job import parse_job
 from .progress import Progress, ProgressEvent
-from .run import run_job
+from .run import quiet_libraries, run_job
 from .session import Session
 
 
@@ -72,12 +74,23 @@ class Server:
         try:
             if command["command"] == "describe":
                 self._send({"event": "finished", "id": identity, "description": describe()})
+            elif command["command"] == "inspect":
+                self._send({"event": "finished", "id": identity, "inspection": self._inspect(command)})
             else:
                 self._run_job(identity, command.get("job"))
         except XAIError as error:
             self._send({"event": "error", "id": identity, "message": error.message, "remedy": error.remedy})
         except Exception as error:
             self._send({"event": "error", "id": identity, "message": f"{type(error).__name__}: {error}"})
+
+    def _inspect(self, command: dict[str, Any]) -> dict[str, Any]:
+        from .device import choose_device
+        from .inspection import inspect_model
+
+        device = choose_device(command.get("device") or "auto")
+        with quiet_libraries():
+            model = self._session.model(str(command.get("model") or ""), device, bool(command.get("trust_model")))
+            return inspect_model(model).as_dict()
 
     def _run_job(self, identity: Any, content: Any) -> None:
         job = parse_job(content)

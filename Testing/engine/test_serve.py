@@ -72,3 +72,16 @@ def test_it_ends_with_its_parent(engine):
     receive(engine)
     engine.stdin.close()
     assert engine.wait(20) == 0
+
+
+def test_it_says_what_a_model_is_and_keeps_it(engine):
+    receive(engine)
+    for identity in (1, 2):
+        send(engine, {"id": identity, "command": "inspect", "model": "lung_lesion_slice_classifier"})
+        answer = receive(engine)
+        assert answer["id"] == identity
+        assert answer["inspection"]["labels"] == ["no lesion", "lesion"]
+        assert [layer["name"] for layer in answer["inspection"]["layers"] if layer["default"]] == ["features.5"]
+    send(engine, {"id": 3, "command": "inspect", "model": "none-such"})
+    answer = receive(engine)
+    assert answer["event"] == "error" and "lung_lesion_slice_classifier" in answer["remedy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from ..options import TaskOptions, given, option
@@ -40,7 +41,9 @@ class ExplainPredictionOptions(TaskOptions):
         required=False,
         default="",
     )
-    methods: list[str] = option(["iba"], "Methods", f"One or more of: {METHOD_NAMES}.")
+    methods: list[str] = option(
+        ["iba"], "Methods", f"One or more of: {METHOD_NAMES}.", choices=re.split("[,;] ", METHOD_NAMES)
+    )
     target: str = option(
         "", "Target", "Output to explain, by name or number; the model's own or the predicted one if empty."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ..options import TaskOptions, given, option
+from ..segmentation_maps.method_list import METHODS
 from .task import Context, Outcome, OutputSpec, Task, ValueSpec
 
 TargetKind = Literal[
@@ -75,6 +76,7 @@ class ExplainSegmentationOptions(TaskOptions):
         "feature-ablation, shapley-sampling, kernel-shap, lime, grad-cam, grad-cam++, hires-cam, layer-cam, "
         "xgrad-cam, score-cam, layer-activation, gradient-x-activation, layer-conductance, internal-influence, "
         "layer-integrated-gradients, layer-gradient-shap, layer-deeplift, iba, inverse-iba.",
+        choices=tuple(METHODS),
     )
     layers: list[str] = option(
         [], "Layers", "For methods at a layer; chosen by the engine if empty.", group="Method options"
