@@ -1,0 +1,1 @@
+"""Counterfactual images: a generator of the modality, latents of scans, directions, series."""
