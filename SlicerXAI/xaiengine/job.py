@@ -20,7 +20,8 @@ class Job(BaseModel):
     """One piece of work.
 
     ``inputs`` are files by the names that the task gives them, ``options`` its options. Relative paths in a
-    ``job.json`` are taken from the folder that holds it.
+    ``job.json`` are taken from the folder that holds it. With ``only_estimate`` the job ends as soon as it is known
+    what it takes; the result's values say so.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -32,6 +33,7 @@ class Job(BaseModel):
     device: str = "auto"
     seed: int = Field(0, ge=0, lt=2**31)
     trust_model: bool = False
+    only_estimate: bool = False
     output: str
 
 

@@ -22,6 +22,7 @@ from .output import OutputFolder, disk_errors
 from .progress import Progress
 from .session import Session
 from .tasks import Context, Outcome, Task, find_task
+from .tasks.task import EnoughKnown, Expected
 
 VERSIONED = ("torch", "monai", "captum", "numpy", "scipy")
 
@@ -51,11 +52,12 @@ def run_job(
             progress=progress or Progress(),
             log=log,
             trust_model=job.trust_model,
+            only_estimate=job.only_estimate,
         )
         started = datetime.now(timezone.utc)
         clock = time.perf_counter()
         with quiet_libraries():
-            outcome = task.run(options, context)
+            outcome = _outcome(task, options, context)
         context.progress.check()
         result = Result(
             status="finished",
@@ -72,6 +74,18 @@ def run_job(
         return result
     except Exception as error:
         return _failure(job, error, output, context)
+
+
+def _outcome(task: Task, options: Any, context: Context) -> Outcome:
+    """What the task returns, or, where only that is wanted, what it says that it takes."""
+    try:
+        outcome = task.run(options, context)
+    except EnoughKnown as enough:
+        return Outcome(values=enough.expected.values())
+    if context.only_estimate:  # it was done before it knew
+        context.output.artifacts.clear()
+        return Outcome(values=Expected(f"{task.title} takes little.").values())
+    return outcome
 
 
 @contextmanager

@@ -63,12 +63,12 @@ def quantify_scan(
     memory_gb: float = 4.0,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda text: None,
-    log: Callable[[str], None] = lambda text: None,
+    expect: Callable[[str, float], None] = lambda text, seconds: None,
 ) -> LesionFindings:
     """Find and measure the lesions of one scan.
 
     ``reference`` (I, J, K) bool: known lesions to compare with. ``repeats``: runs with the seeds seed, seed + 1...;
-    maps and lesions are those of the first.
+    maps and lesions are those of the first. ``expect`` is told the time that explaining takes before it begins.
     """
     progress = progress or Progress()
     for text in regions.lungs.warnings:
@@ -82,8 +82,9 @@ def quantify_scan(
     pace = (time.perf_counter() - start) / len(slices)
     statistics = _statistics(model, settings, slices, warn)
     called = len(slices_to_explain(probability, prepared, axis, settings))
-    takes = in_words(seconds_needed(called, pace, settings.method, repeats))
-    log(f"{called} of {len(slices)} slices are called {model.labels[target]}; explaining them takes {takes}.")
+    seconds = seconds_needed(called, pace, settings.method, repeats)
+    work = f"{called} of {len(slices)} slices are called {model.labels[target]}; explaining them takes"
+    expect(f"{work} {in_words(seconds)}.", seconds)
     progress.stage("Explaining the slices", 1000)
     runs: list[tuple[SliceMaps, np.ndarray, np.ndarray, Threshold, Quantification]] = []
     for number in range(repeats):

@@ -50,7 +50,7 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     if options.reference:
         reference = read_segmentation(options.reference).on_grid(volume.grid).union()
     given = read_segmentation(options.lungs) if options.lungs else None
-    _say_what_it_takes(volume, context)
+    needed = _say_what_it_takes(volume, context)
     context.progress.stage("Finding the lungs", 1)
     regions = lung_regions(volume, given)
     findings = quantify_scan(
@@ -65,7 +65,7 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
         memory_gb=options.memory,
         progress=context.progress,
         warn=context.warn,
-        log=context.log,
+        expect=lambda text, seconds: context.expect(text, seconds, needed),
     )
     context.progress.stage("Writing", 6)
     _write(volume, findings, settings, model, context)
@@ -87,7 +87,8 @@ def slice_classifier(model: ExplainedModel) -> ExplainedModel:
     return model
 
 
-def _say_what_it_takes(volume: Volume, context: Context) -> None:
+def _say_what_it_takes(volume: Volume, context: Context) -> int:
+    """Say the memory in bytes, and warn when it is not there."""
     needed = memory_needed(volume.grid)
     context.log(f"{volume.name}: {volume.grid.describe()}; this takes about {needed / (1 << 30):.1f} GB of memory.")
     left = available_memory(torch.device("cpu"))
@@ -96,6 +97,7 @@ def _say_what_it_takes(volume: Volume, context: Context) -> None:
             f"This takes about {needed / (1 << 30):.1f} GB of memory, but {left / (1 << 30):.1f} GB are free. "
             "Crop the scan to the chest, or close other programs, if it fails."
         )
+    return needed
 
 
 def _write(

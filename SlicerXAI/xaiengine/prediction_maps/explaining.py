@@ -209,9 +209,9 @@ def explain(
     seed: int = 0,
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda text: None,
-    log: Callable[[str], None] = lambda text: None,
+    expect: Callable[[str, float, int], None] = lambda text, seconds, memory: None,
 ) -> Explained:
-    """Run the chosen methods on the chosen target and samples."""
+    """Run the chosen methods on the chosen target and samples; ``expect`` is told beforehand what that takes."""
     methods = chosen_methods(options.methods)
     check_needs(methods, view.model.capabilities)
     target = explained_target(view, options)
@@ -221,7 +221,8 @@ def explain(
     segments = read_segmentation(options.segments).on_grid(view.volume.grid) if options.segments else None
     case = make_case(view, target, rows, options, seed=seed, progress=progress, warn=warn, segments=segments)
     expected = estimate(case, methods)
-    log(f"{len(rows)} of {len(view.samples)} samples are explained. {expected.describe()}")
+    text = f"{len(rows)} of {len(view.samples)} samples are explained. {expected.describe()}"
+    expect(text, expected.total, expected.bytes)
     if progress is not None:
         seconds = expected.seconds
         progress.plan([("Preparing", 0.02 * expected.total), *((m.title, seconds[m.name]) for m in methods)])

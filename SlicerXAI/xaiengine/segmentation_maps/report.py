@@ -61,7 +61,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     context.log(f"{names}: {len(job.touched)} of {window_text(scan.windows.layout)}")
     cost = measure_window(job, any(method.differentiates for method in methods))
     expected = estimate(job, methods, cost)
-    context.log(expected.sentence())
+    context.expect(expected.sentence(), expected.seconds, expected.memory)
     if warning := memory_warning(expected, job):
         context.warn(warning)
     _plan_methods(context, methods, expected.per_method)

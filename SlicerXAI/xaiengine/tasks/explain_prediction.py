@@ -161,7 +161,7 @@ class ExplainPrediction(Task):
         model = context.session.model(options.model, context.device, context.trust_model)
         view = view_scan(read_volume(options.volume, allow_channels=model.in_channels > 1), model)
         found = explain(
-            view, options, seed=context.seed, progress=context.progress, warn=context.warn, log=context.log
+            view, options, seed=context.seed, progress=context.progress, warn=context.warn, expect=context.expect
         )
         context.progress.stage("Writing", len(found.explanations) + 1)
         values = write_explained(found, context, extra_maps=options.extra_maps)

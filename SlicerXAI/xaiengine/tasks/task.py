@@ -40,6 +40,28 @@ class ValueSpec:
     unit: str = ""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a run takes, said before the work: ``seconds``, ``memory`` in bytes; None where it is not known."""
+
+    text: str
+    seconds: float | None = None
+    memory: int | None = None
+
+    def values(self) -> dict[str, Any]:
+        """As the values of a result."""
+        gigabytes = None if self.memory is None else round(self.memory / 2**30, 3)
+        return {"estimate": self.text, "estimated_seconds": self.seconds, "estimated_memory_gb": gigabytes}
+
+
+class EnoughKnown(Exception):
+    """Ends a run of which only the estimate is wanted."""
+
+    def __init__(self, expected: Expected) -> None:
+        super().__init__(expected.text)
+        self.expected = expected
+
+
 @dataclass
 class Context:
     """What a running task is given beside its options."""
@@ -51,6 +73,7 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     log: Callable[[str], None] = lambda text: None
     trust_model: bool = False
+    only_estimate: bool = False
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
@@ -58,6 +81,12 @@ class Context:
         if text not in self.warnings:
             self.warnings.append(text)
             self.log(f"Warning: {text}")
+
+    def expect(self, text: str, seconds: float | None = None, memory: int | None = None) -> None:
+        """Say what the work that now begins takes; where only that is wanted, the task ends here."""
+        self.log(text)
+        if self.only_estimate:
+            raise EnoughKnown(Expected(text, seconds, memory))
 
 
 @dataclass(frozen=True)
