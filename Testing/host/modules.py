@@ -40,6 +40,9 @@ class ScriptedModule:
             self._logic = getattr(self._source, self.name + "Logic")()
         return self._logic
 
+    def widget_class(self) -> type:
+        return getattr(self._source, self.name + "Widget")
+
     def test_class(self) -> type:
         return getattr(self._source, self.name + "Test")
 

@@ -16,12 +16,12 @@ class SliceView:
     """One slice view (``Red``, ``Yellow``, ``Green`` ...) rendered by vtkMRMLSliceLogic."""
 
     def __init__(self, name: str = "Red", orientation: str = "Axial", size: tuple[int, int] = (512, 512)) -> None:
-        self._logic = slicer.vtkMRMLSliceLogic()
+        self.logic = slicer.vtkMRMLSliceLogic()
         application = Application.instance()
-        self._logic.SetMRMLApplicationLogic(application.application_logic)
-        self._logic.SetMRMLScene(application.scene)
-        self.node = application.scene.GetSingletonNode(name, "vtkMRMLSliceNode") or self._logic.AddSliceNode(name)
-        self._logic.SetSliceNode(self.node)
+        self.logic.SetMRMLApplicationLogic(application.application_logic)
+        self.logic.SetMRMLScene(application.scene)
+        self.node = application.scene.GetSingletonNode(name, "vtkMRMLSliceNode") or self.logic.AddSliceNode(name)
+        self.logic.SetSliceNode(self.node)
         self.node.SetOrientation(orientation)
         self.node.SetDimensions(*size, 1)
         self._size = size
@@ -32,11 +32,19 @@ class SliceView:
         foreground: slicer.vtkMRMLVolumeNode | None = None,
         opacity: float = 0.5,
     ) -> None:
-        composite = self._logic.GetSliceCompositeNode()
+        composite = self.composite_node()
         composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(foreground.GetID() if foreground else None)
         composite.SetForegroundOpacity(opacity)
-        self._logic.FitSliceToAll(*self._size)
+        self.fit()
+
+    def composite_node(self) -> slicer.vtkMRMLSliceCompositeNode:
+        """What the view shows."""
+        return self.logic.GetSliceCompositeNode()
+
+    def fit(self) -> None:
+        """Zoom so that the volumes fill the view."""
+        self.logic.FitSliceToAll(*self._size)
 
     def jump_to(self, ras: tuple[float, float, float]) -> None:
         """Centre the view on a point in RAS millimetres."""
@@ -56,7 +64,7 @@ class SliceView:
         writer.Write()
 
     def _image(self) -> vtk.vtkImageData:
-        self._logic.UpdatePipeline()
-        connection = self._logic.GetImageDataConnection()
+        self.logic.UpdatePipeline()
+        connection = self.logic.GetImageDataConnection()
         connection.GetProducer().Update()
         return connection.GetProducer().GetOutputDataObject(connection.GetIndex())
