@@ -88,6 +88,8 @@ def test_regression_has_three_losses_relative_to_the_prediction():
     torch.testing.assert_close(objective_of(target, output, "label", 2.0)(moved, rows), (moved[:, 1] / 2 - 1).square())
     maximised = objective_of(target, output, "maximise")(moved, rows)
     torch.testing.assert_close(maximised, -moved[:, 1].square() / predicted)
+    destroyed = objective_of(target, output, direction="destroy")(moved, rows)
+    torch.testing.assert_close(destroyed, 0.5 / output[:, 1].abs(), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,16 @@ from ..errors import ModelError, OptionError
 from ..feature_grid import FeatureGrid, feature_grid
 from ..layers import find_layer
 from ..progress import Progress
-from ..targets import Target
+from ..targets import RegressionTarget, Target
 from .baselines import gaussian_blur
 from .bottleneck import BottleneckSettings
 from .forward import TargetForward
 from .information import Gate, InformationRequest, RegressionLoss
 from .regions import supervoxels
 from .statistics import ReferenceStatistics
+
+DESTROY_VALUE_BETA = 10.0
+"""The published 30 is for cross-entropy, which grows without end; a value can be destroyed once only."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,9 @@ class Case:
         # The quicker optimiser of the converged mode lets go of parts of what must be destroyed (measured on planted
         # lesions: 42 instead of 470 bits), so the published one serves there.
         published = {"learning_rate": 1.0, "adam_betas": (0.9, 0.999)} if direction == "destroy" else {}
+        beta = self.settings.beta
+        if beta is None and direction == "destroy" and isinstance(self.target, RegressionTarget):
+            beta = DESTROY_VALUE_BETA
         return InformationRequest(
             self.network,
             self.target,
@@ -165,7 +171,7 @@ class Case:
             BottleneckSettings(
                 mode=self.settings.schedule,
                 direction=direction,
-                beta=self.settings.beta,
+                beta=beta,
                 seed=self.seed,
                 **published,
             ),
