@@ -4,11 +4,11 @@
                                              [--dimensions 2|3]
 
 Truth: small networks are trained on scans with two known causes each; for every method the table gives how well its
-map points at them (effective heat ratio, average precision, both causes found), how sharp it is (share of the image that holds
-90 % of it), what the model does when voxels are
-shown or hidden in the map's order (insertion minus deletion, and its gain over random maps), and the sanity check
-(rank correlation with the map of the same network with random weights: high is bad). Cost: CPU time of one thread,
-implementations interleaved in one process, as ratios of the bare passes through the network.
+map points at them (effective heat ratio, average precision, both causes found), how sharp it is (the share of the
+image that holds 90 % of it), what the model does when voxels are shown or hidden in the map's order (insertion minus
+deletion, and its gain over random maps), and the sanity check (rank correlation with the map of the same network with
+random weights: high is bad). Cost: CPU time of one thread, implementations interleaved in one process, as ratios of
+the bare passes through the network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Benchmark: a CT of 512 x 512 x 300 voxels through the shipped model: peak memory, and the estimate against the truth.
+"""Benchmark: a CT of 512 x 512 x 300 voxels through the shipped model: peak memory, estimate against truth.
 
     python3 Testing/run.py benchmark large_scan [--slices 300]
 
@@ -60,7 +60,7 @@ def measure(scan: Path, output: Path) -> int:
     text = "\n".join(said)
     memory = float(re.search(r"about ([\d.]+) GB of memory", text).group(1))
     print(f"\nexit code {code}, {seconds:.0f} s in all")
-    print(f"peak memory {peak:.2f} GB, said before {memory:.1f} GB, goal <= {GOAL_GB:g} GB: {verdict(peak <= GOAL_GB)}")
+    print(f"peak memory {peak:.2f} GB, said {memory:.1f} GB, goal <= {GOAL_GB:g} GB: {verdict(peak <= GOAL_GB)}")
     foretold = re.search(r"explaining them takes about (.*)\.", text)
     print(f"explaining took {explained:.0f} s, said before: {foretold.group(1)}")
     return code
