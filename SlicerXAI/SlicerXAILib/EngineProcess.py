@@ -6,22 +6,16 @@ the caller's thread, so that callbacks may touch nodes and widgets.
 
 from __future__ import annotations
 
-import json
-import queue
-import subprocess
-import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
-from .EngineErrors import EngineCrashed, EngineError, JobCancelled
-from .ProcessTree import describeExit, killProcessTree, startProcess
+from .EngineConnection import EngineConnection
+from .EngineErrors import EngineError, JobCancelled
 from .PythonExecutable import engineEnvironment, findPythonExecutable
 from .Signal import Signal
 
-_LAST_WORDS = 40
 _POLL_SECONDS = 0.05
 # What a job is given to stop by itself, which keeps the model loaded, before the process is ended.
 _CANCEL_SECONDS = 0.7
@@ -32,18 +26,21 @@ class EngineProcess:
 
     Signals, each with the job's identifier first: ``started(jobId)``, ``progress(jobId, event)``,
     ``logged(jobId, text)``, ``finished(jobId, result)`` with the content of ``result.json``, and
-    ``failed(jobId, EngineError)``. Every job ends in one of the last two.
+    ``failed(jobId, EngineError)``. Every job ends in one of the last two. ``answered(questionId, answer)`` holds
+    what :meth:`inspect` asked for, or the EngineError that came of it.
     """
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
         """:param command: what to start instead of the engine, for tests."""
         self._command = list(command) if command else None
-        self._connection: _Connection | None = None
+        self._connection: EngineConnection | None = None
         self._onlyCpu = False
         self._jobId: str | None = None
         self._cancelling = False
         self.started, self.progress, self.logged = Signal(), Signal(), Signal()
         self.finished, self.failed = Signal(), Signal()
+        self.answered = Signal()
+        self._questions: list[str] = []
 
     @property
     def currentJob(self) -> str | None:
@@ -65,6 +62,35 @@ class EngineProcess:
     def describe(self) -> dict[str, Any]:
         """Return the tasks with their options as the engine describes them."""
         return self.wait(self._send({"command": "describe"}, self._onlyCpu))["description"]
+
+    def inspect(self, model: str, trustModel: bool = False, onlyCpu: bool = False) -> str:
+        """Ask what a model is, without waiting; it stays loaded for the jobs that follow. Returns the question's id.
+
+        The answer, with ``labels``, ``layers`` and so on, comes by the signal ``answered``; a job that runs first
+        delays it.
+
+        :raises EngineError: the process cannot be started.
+        """
+        if self._jobId is None:
+            self._ensureStarted(onlyCpu)
+        question = uuid.uuid4().hex
+        self._questions.append(question)
+        message = {"id": question, "command": "inspect", "model": model, "trust_model": trustModel}
+        self._connection.send(message | {"device": "cpu" if self._onlyCpu else "auto"})
+        return question
+
+    @property
+    def isBusy(self) -> bool:
+        """Whether something is yet to come from the process."""
+        return self._jobId is not None or bool(self._questions)
+
+    def inspect(self, model: str, device: str = "auto", trustModel: bool = False) -> dict[str, Any]:
+        """Return what a model is, as the engine's ``inspect`` says; it stays loaded for the jobs that follow.
+
+        :raises EngineError: it cannot be loaded, or the engine is busy.
+        """
+        message = {"command": "inspect", "model": model, "device": device, "trust_model": trustModel}
+        return self.wait(self._send(message, onlyCpu=device == "cpu"))["inspection"]
 
     def processEvents(self, timeout: float = 0.0) -> None:
         """Hand over what has arrived; wait for the first event for at most ``timeout`` seconds."""
@@ -150,12 +176,19 @@ class EngineProcess:
         self._kill()
         self._onlyCpu = onlyCpu
         command = self._command or [findPythonExecutable(), "-u", "-m", "xaiengine", "serve"]
-        self._connection = _Connection(command, engineEnvironment(onlyCpu))
+        self._connection = EngineConnection(command, engineEnvironment(onlyCpu))
 
     def _kill(self) -> None:
         if self._connection is not None:
             self._connection.kill()
             self._connection = None
+        self._giveUp(JobCancelled())
+
+    def _giveUp(self, error: EngineError) -> None:
+        """Answer what the process will not answer any more."""
+        questions, self._questions = self._questions, []
+        for question in questions:
+            self.answered.emit(question, error)
 
     def _end(self, signal: Signal, value: Any) -> None:
         jobId, self._jobId = self._jobId, None
@@ -164,15 +197,19 @@ class EngineProcess:
         if jobId is not None:
             signal.emit(jobId, value)
 
-    def _dispatch(self, connection: _Connection, event: dict[str, Any]) -> None:
+    def _dispatch(self, connection: EngineConnection, event: dict[str, Any]) -> None:
         if connection is not self._connection:
             return  # an event of a process that a callback has just ended
         kind = event["event"]
         if kind == "exited":
+            ending = JobCancelled() if self._cancelling else connection.crash()
+            self._giveUp(ending)
             self._kill()
-            self._end(self.failed, JobCancelled() if self._cancelling else connection.crash())
+            self._end(self.failed, ending)
         elif kind == "log":
             self.logged.emit(self._jobId, event.get("text", ""))
+        elif event.get("id") in self._questions and kind in ("finished", "error"):
+            self._answer(event)
         elif self._jobId is None or event.get("id") != self._jobId:
             return
         elif kind == "started":
@@ -184,6 +221,11 @@ class EngineProcess:
         elif kind == "error":
             self._end(self.failed, _reportedError(event))
 
+    def _answer(self, event: dict[str, Any]) -> None:
+        self._questions.remove(event["id"])
+        known = event.get("inspection")
+        self.answered.emit(event["id"], _reportedError(event) if known is None else known)
+
     def _finish(self, event: dict[str, Any]) -> None:
         result = event.get("result", event)
         status = result.get("status", "finished")
@@ -193,112 +235,6 @@ class EngineProcess:
             self._end(self.failed, _reportedError(result.get("error") or {}))
         else:
             self._end(self.finished, result)
-
-
-class _Connection:
-    """One process with the threads that read its output."""
-
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._cancelTimer: threading.Timer | None = None
-        self._lastWords: deque[str] = deque(maxlen=_LAST_WORDS)
-        try:
-            self._process = startProcess(command, environment)
-        except OSError as error:
-            raise EngineError(
-                f"The engine could not be started: {error}.", "Check that this program exists: " + command[0]
-            ) from error
-        self._errorReader = self._startReader(self._readErrors, self._process.stderr)
-        self._startReader(self._readEvents, self._process.stdout)
-
-    @property
-    def processId(self) -> int:
-        return self._process.pid
-
-    def isAlive(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        # A process that has just died shows in its output's end, which reports the crash with its reason.
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            pass
-
-    def receive(self, timeout: float) -> dict[str, Any] | None:
-        try:
-            return self._events.get(timeout=timeout) if timeout > 0 else self._events.get_nowait()
-        except queue.Empty:
-            return None
-
-    def leave(self, timeout: float) -> None:
-        self.send({"command": "shutdown"})
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            pass
-
-    def cancelOrKill(self, jobId: str, seconds: float) -> None:
-        """Send a cancel; unless it is forgotten within ``seconds``, end the process, come what may."""
-        self.send({"id": jobId, "command": "cancel"})
-        self._cancelTimer = threading.Timer(seconds, killProcessTree, [self._process])
-        self._cancelTimer.daemon = True
-        self._cancelTimer.start()
-
-    def forgetCancel(self) -> None:
-        if self._cancelTimer is not None:
-            self._cancelTimer.cancel()
-            self._cancelTimer = None
-
-    def kill(self) -> None:
-        self.forgetCancel()
-        killProcessTree(self._process)
-
-    def crash(self) -> EngineCrashed:
-        """Describe the end of the process with the last lines that it wrote."""
-        lastWords = "\n".join(self._lastWords)
-        ending = next((line for line in reversed(self._lastWords) if line.strip()), "it said nothing")
-        return EngineCrashed(
-            f"The engine {describeExit(self._process.poll())}; its last words: {ending.strip()}",
-            "Try again; if it happens again, choose the CPU or a smaller volume (memory may be short), "
-            "and see the log.",
-            lastWords,
-        )
-
-    def _startReader(self, read: Callable[[TextIO], None], stream: TextIO) -> threading.Thread:
-        thread = threading.Thread(target=read, args=(stream,), daemon=True)
-        thread.start()
-        return thread
-
-    def _readEvents(self, stream: TextIO) -> None:
-        for line in stream:
-            event = _parseEvent(line)
-            if event is None:
-                self._log(line)
-            else:
-                self._events.put(event)
-        self._errorReader.join(timeout=2.0)
-        self._process.wait()
-        self._events.put({"event": "exited"})
-
-    def _readErrors(self, stream: TextIO) -> None:
-        for line in stream:
-            self._log(line)
-
-    def _log(self, line: str) -> None:
-        text = line.rstrip("\n")
-        self._lastWords.append(text)
-        self._events.put({"event": "log", "text": text})
-
-
-def _parseEvent(line: str) -> dict[str, Any] | None:
-    """Return the event on a line, or None where a library has printed something of its own."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
 
 
 def _reportedError(report: Mapping[str, Any]) -> EngineError:
