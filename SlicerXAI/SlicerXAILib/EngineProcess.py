@@ -63,20 +63,41 @@ class EngineProcess:
         """Return the tasks with their options as the engine describes them."""
         return self.wait(self._send({"command": "describe"}, self._onlyCpu))["description"]
 
-    def inspect(self, model: str, trustModel: bool = False, onlyCpu: bool = False) -> str:
-        """Ask what a model is, without waiting; it stays loaded for the jobs that follow. Returns the question's id.
+    def inspect(self, model: str, device: str = "auto", trustModel: bool = False) -> dict[str, Any]:
+        """Return what a model is: task, labels, layers with the default marked, preprocessing, cost, digest.
 
-        The answer, with ``labels``, ``layers`` and so on, comes by the signal ``answered``; a job that runs first
-        delays it.
+        :raises EngineError: it cannot be read, or the process has ended.
+        """
+        outcome: list[Any] = []
+        question = self.askAboutModel(model, device, trustModel)
+
+        def keep(answered: str, answer: Any) -> None:
+            if answered == question:
+                outcome.append(answer)
+
+        self.answered.connect(keep)
+        try:
+            self._waitFor(outcome, None, None)
+        finally:
+            self.answered.disconnect(keep)
+        if isinstance(outcome[0], EngineError):
+            raise outcome[0]
+        return outcome[0]
+
+    def askAboutModel(self, model: str, device: str = "auto", trustModel: bool = False) -> str:
+        """Ask what :meth:`inspect` returns without waiting; the model stays loaded for the jobs that follow.
+
+        Returns the question's identifier; the answer comes by the signal ``answered``. A job that runs first delays
+        it.
 
         :raises EngineError: the process cannot be started.
         """
         if self._jobId is None:
-            self._ensureStarted(onlyCpu)
+            self._ensureStarted(device == "cpu")
         question = uuid.uuid4().hex
         self._questions.append(question)
         message = {"id": question, "command": "inspect", "model": model, "trust_model": trustModel}
-        self._connection.send(message | {"device": "cpu" if self._onlyCpu else "auto"})
+        self._connection.send(message | {"device": device})
         return question
 
     @property
