@@ -22,7 +22,7 @@ sys.path[:0] = [str(TESTING), str(TESTING.parent / "SlicerXAI")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from captum.attr import IntegratedGradients  # noqa: E402
-from engine.planted_cue import accuracy, cue_rank, cue_scan, explaining, map_of, random_network, trained_network  # noqa: E402  # noqa: E402
+from engine.planted_cue import accuracy, cue_rank, cue_scan, explaining, map_of, random_network, trained_network  # noqa: E402
 from monai.inferers import sliding_window_inference  # noqa: E402
 from monai.networks.nets import UNet  # noqa: E402
 from scipy.stats import spearmanr  # noqa: E402
@@ -237,7 +237,7 @@ def planted() -> None:
 
 
 def large() -> None:
-    """256 x 256 x 160 voxels, windows of 96: estimate against what it then took, and the memory."""
+    """256 x 256 x 160 voxels, windows of 96, a target that touches every window: estimate, time taken, memory."""
     import resource
 
     shape, window = (256, 256, 160), 96
@@ -249,16 +249,15 @@ def large() -> None:
                            inferer=Inferer("sliding_window", roi_size=(window,) * 3, overlap=0.25,
                                            blending="gaussian"))  # fmt: skip
     scan = predict_scan(Volume(image, Grid(shape, np.eye(4)), "large"), model)
-    point = ",".join(str(size // 3) for size in shape)
-    chosen = choose_targets(scan, TargetRequest(kind="voxel", classes=("structure",), point=point))
+    chosen = choose_targets(scan, TargetRequest(kind="class", classes=("structure",)))
     for name, changes in (("integrated-gradients", {"steps": 16}), ("hires-cam", {}), ("grad-cam", {}),
                           ("iba", {"schedule": "reference"})):  # fmt: skip
         job = Explaining(scan, chosen, MethodSettings(**changes))
         _ = job.bottleneck if name == "iba" else job.sample
-        expected = estimate(job, [METHODS[name]], measure_window(job, True))
-        start = time.perf_counter()
+        expected = estimate(job, [METHODS[name]], measure_window(job, True, time.process_time))
+        start = time.process_time()
         run_method(job, METHODS[name])
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         error = abs(expected.seconds - took) / took
         report(f"large scan, {name}, {len(job.touched)} of {scan.windows.layout.count} windows: estimate, taken",
                f"{expected.seconds:.0f} s, {took:.0f} s", "within 30 %", error <= 0.3)  # fmt: skip

@@ -15,6 +15,8 @@ from xaiengine.job import Job
 from xaiengine.progress import Progress
 from xaiengine.run import run_job
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
+from xaiengine.targets import ClassTarget
+from xaiengine.tasks.explain_prediction import MARKED_NAMES, ExplainPredictionOptions
 from xaiengine.volume import Volume, read_volume, write_volume
 
 BALL = Ball(radius=9.0, value=BRIGHT)
@@ -77,6 +79,19 @@ def test_all_methods_run_in_one_job_and_point_at_the_cause(tmp_path):
             unspecific = method in ("deconvolution", "rise", "layer_activation", "internal_influence")
             unspecific |= method in ("feature_ablation", "shapley_sampling", "kernel_shap", "lime")  # 16 large regions
             assert positive[near].sum() / positive.sum() > (0.02 if unspecific else 0.5), method
+
+
+def test_methods_that_hardly_heed_the_weights_are_marked_in_the_options_and_in_results(tmp_path):
+    marked = [name for name, method in METHODS.items() if not method.sane]
+    assert sorted(MARKED_NAMES.split(", ")) == sorted(marked)
+    assert MARKED_NAMES in ExplainPredictionOptions.model_fields["methods"].description
+    assert METHODS["vargrad"].caution_for(ClassTarget(1)) and not METHODS["gradcam"].caution_for(ClassTarget(1))
+    model = model_of("regression", head=(0.02,), labels=("burden",), activation="none", spacing=3.0)
+    result = explain(tmp_path, model, methods=["vargrad", "gradcam", "inverse_iba"], schedule="reference")
+    assert result.status == "finished", result.error
+    said = " ".join(result.warnings)
+    assert "VarGrad: Its map stays partly" in said and "Grad-CAM: On regression models its map stays" in said
+    assert "Inverse information bottleneck: On regression" not in said
 
 
 def test_the_completeness_of_integrated_gradients_survives_the_way_back(tmp_path):

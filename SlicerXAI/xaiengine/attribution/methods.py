@@ -11,6 +11,7 @@ import torch
 
 from ..errors import OptionError
 from ..layers import find_layer
+from ..targets import RegressionTarget, Target
 from . import backpropagation, coalitions, gradient, perturbation
 from .cam import cam_maps
 from .case import Case
@@ -31,7 +32,8 @@ class Method:
 
     ``run`` gives a map (N, C or 1, spatial...) on the input's voxels. ``passes`` estimates the forward passes per
     job, a backward pass counted as two. ``signed`` maps have evidence against the target below 0. ``sane`` is False
-    for methods that fail the randomisation check; ``caution`` says why.
+    for methods that fail the randomisation check; ``caution`` says why. ``sane_on_values`` is False for those that
+    fail it on regression models (planted scans, rank correlation above 0.2).
     """
 
     name: str
@@ -44,11 +46,24 @@ class Method:
     sane: bool = True
     caution: str = ""
     per_input_unit: bool = False
+    sane_on_values: bool = True
 
     @property
     def uses_layers(self) -> bool:
         return self.family in ("cam", "layer") or "layers" in self.needs
 
+    def caution_for(self, target: Target) -> str:
+        """What to say beside its maps; empty when they passed the check for this kind of target."""
+        if not self.caution and not self.sane_on_values and isinstance(target, RegressionTarget):
+            return _ON_VALUES
+        return self.caution
+
+
+_EDGES = "It shows edges of the image whatever the model has learned."
+_RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
+_ON_VALUES = (
+    "On regression models its map stays partly the same when the weights are random; do not rely on it alone."
+)
 
 METHODS: dict[str, Method] = {}
 _INSIDE = ("differentiable", "layers", "free_batch")
@@ -282,8 +297,6 @@ _enter(
         signed=False,
     )
 )
-_EDGES = "It shows edges of the image whatever the model has learned."
-_RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
 for _entry in (
     Method("saliency", "Saliency", "gradient", lambda case: gradient.saliency(case.forward(), case.inputs),
            _gradient_passes, per_input_unit=True),
@@ -324,9 +337,9 @@ for _name, _title in (
     ("layercam", "LayerCAM"),
     ("xgradcam", "XGrad-CAM"),
 ):
-    _enter(Method(_name, _title, "cam", _cam(_name), _gradient_passes, needs=_INSIDE))
+    _enter(Method(_name, _title, "cam", _cam(_name), _gradient_passes, needs=_INSIDE, sane_on_values=False))
 _enter(Method("scorecam", "Score-CAM", "cam", _cam("scorecam"), lambda case: 64.0 * case.samples,
-              needs=("layers", "free_batch")))  # fmt: skip
+              needs=("layers", "free_batch"), sane_on_values=False))  # fmt: skip
 for _name in LAYER_METHODS:
     _many = _name in ("layer_conductance", "internal_influence", "layer_integrated_gradients")
     _enter(
@@ -339,22 +352,26 @@ for _name in LAYER_METHODS:
             needs=("layers", "free_batch") if _name == "layer_activation" else _INSIDE,
             sane=_name != "layer_activation",
             caution="It does not depend on the target." if _name == "layer_activation" else "",
+            sane_on_values=_name == "internal_influence",
         )
     )
 for _entry in (
-    Method("occlusion", "Occlusion", "perturbation", _occlusion, _occlusion_passes, needs=()),
+    Method("occlusion", "Occlusion", "perturbation", _occlusion, _occlusion_passes, needs=(),
+           sane_on_values=False),
     Method("feature_ablation", "Ablation of regions", "perturbation",
            _on_regions(lambda game, case: coalitions.feature_ablation(game)),
            lambda case: case.samples * case.settings.regions, needs=()),
     Method("shapley_sampling", "Shapley value sampling", "perturbation",
            _on_regions(lambda game, case: coalitions.shapley_sampling(game, case.settings.permutations, case.seed)),
-           lambda case: case.samples * case.settings.regions * case.settings.permutations, needs=()),
+           lambda case: case.samples * case.settings.regions * case.settings.permutations, needs=(),
+           sane_on_values=False),
     Method("kernel_shap", "KernelShap", "perturbation",
            _on_regions(lambda game, case: coalitions.kernel_shap(game, case.settings.coalitions, case.seed)),
            lambda case: case.samples * case.settings.coalitions, needs=()),
     Method("lime", "LIME", "perturbation",
            _on_regions(lambda game, case: coalitions.lime(game, case.settings.coalitions, case.seed)),
            lambda case: case.samples * case.settings.coalitions, needs=()),
-    Method("rise", "RISE", "perturbation", _rise, lambda case: case.samples * case.settings.masks, needs=()),
+    Method("rise", "RISE", "perturbation", _rise, lambda case: case.samples * case.settings.masks, needs=(),
+           sane_on_values=False),
 ):  # fmt: skip
     _enter(_entry)

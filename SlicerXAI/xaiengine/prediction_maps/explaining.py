@@ -256,7 +256,7 @@ def explanation_of(
         signed=method.signed,
         convergence=attribution.convergence,
         extras={name: volume(values) for name, values in attribution.extras.items()},
-        notes=attribution.notes + ((method.caution,) if method.caution else ()),
+        notes=attribution.notes + tuple(filter(None, [method.caution_for(target)])),
         provenance={
             "method": method.name,
             "layers": list(layers) if method.uses_layers else [],

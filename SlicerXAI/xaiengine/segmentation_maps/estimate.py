@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,14 +41,16 @@ class WindowCost:
     graph_bytes: int
 
 
-def measure_window(job: Explaining, differentiable: bool) -> WindowCost:
+def measure_window(
+    job: Explaining, differentiable: bool, clock: Callable[[], float] = time.perf_counter
+) -> WindowCost:
     """Time one window; the first pass has been made before, so that nothing is prepared within."""
     windows = job.scan.windows
     batch = job.sample
-    start = time.perf_counter()
+    start = clock()
     with torch.no_grad():
         windows.run(batch)
-    forward = time.perf_counter() - start
+    forward = clock() - start
     if not differentiable:
         return WindowCost(forward, 2 * forward, 0)
     held: dict[int, int] = {}
@@ -57,13 +59,13 @@ def measure_window(job: Explaining, differentiable: bool) -> WindowCost:
         held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    start = time.perf_counter()
+    start = clock()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         leaf = batch.detach().requires_grad_()
         output = windows.run(leaf)
         if output.requires_grad:
             torch.autograd.grad(output.sum(), leaf)
-    return WindowCost(forward, time.perf_counter() - start, sum(held.values()))
+    return WindowCost(forward, clock() - start, sum(held.values()))
 
 
 def estimate(job: Explaining, methods: Sequence[Method], cost: WindowCost) -> Estimate:

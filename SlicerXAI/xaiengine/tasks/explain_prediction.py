@@ -15,6 +15,8 @@ METHOD_NAMES = (
     "layer_gradient_x_activation, layer_conductance, internal_influence, layer_integrated_gradients, "
     "layer_gradient_shap, layer_deep_lift; occlusion, feature_ablation, shapley_sampling, kernel_shap, lime, rise"
 )
+MARKED_NAMES = "smoothgrad_squared, vargrad, guided_backpropagation, deconvolution, layer_activation"
+"""Methods whose maps stay partly the same when the model's weights are random."""
 
 
 class ExplainPredictionOptions(TaskOptions):
@@ -42,7 +44,11 @@ class ExplainPredictionOptions(TaskOptions):
         default="",
     )
     methods: list[str] = option(
-        ["iba"], "Methods", f"One or more of: {METHOD_NAMES}.", choices=re.split("[,;] ", METHOD_NAMES)
+        ["iba"],
+        "Methods",
+        f"One or more of: {METHOD_NAMES}. Not to be relied on alone, their maps hardly heed what the model has "
+        f"learned: {MARKED_NAMES}.",
+        choices=re.split("[,;] ", METHOD_NAMES),
     )
     target: str = option(
         "", "Target", "Output to explain, by name or number; the model's own or the predicted one if empty."
