@@ -1,0 +1,94 @@
+"""How well a direction does on latents that it was not found on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from ..faithfulness.similarity import spearman
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    from .directions import Direction
+    from .explained_images import ImageAnswer
+    from .latent_geometry import LatentGeometry
+    from .latent_sample import LatentSample
+    from .latent_space import LatentSpace
+
+SHIFTS = (1 / 6, 1 / 3, 2 / 3, 1.0)
+"""Parts of the reach, on either side, at which shifted latents are looked at."""
+
+
+def score_direction(
+    direction: Direction,
+    space: LatentSpace,
+    answer: ImageAnswer,
+    geometry: LatentGeometry,
+    held_out: LatentSample,
+    *,
+    images: int,
+    reach: float,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Figures of one direction.
+
+    ``auc`` (classes) or ``r2``: of the linear surrogate, on all held-out latents; not to be had for styles.
+    ``flip_rate``, ``up``, ``down``: of ``images`` held-out latents, the part whose answer passes the decision
+    within ``reach`` SDs in the direction that it has to go; regressions without a decision must pass the
+    sample's median. ``spearman``: mean rank correlation of shift and answer.
+    """
+    turning = answer.answer.turning_point
+    turning = float(held_out.values.median()) if turning is None else turning
+    figures: dict[str, Any] = {}
+    if direction.space == "latent":
+        scores = geometry.score(direction.vector, held_out.latents)
+        if answer.answer.is_class:
+            figures["auc"] = area_under_curve(scores.cpu().numpy(), (held_out.values > turning).cpu().numpy())
+        expected = direction.intercept + direction.slope * scores
+        left = (held_out.values - expected).square().sum()
+        figures["r2"] = 1 - float(left / (held_out.values - held_out.values.mean()).square().sum().clamp_min(1e-12))
+    shifts = torch.tensor([-part for part in reversed(SHIFTS)] + list(SHIFTS)) * reach
+    start, latents = held_out.values[:images], held_out.latents[:images]
+    moved = torch.stack([_shifted(direction, space, answer, latent, shifts, progress) for latent in latents])
+    rises = start <= turning
+    passed = torch.where(rises, (moved > turning).any(1), (moved <= turning).any(1))
+    with_start = torch.cat([moved[:, : len(SHIFTS)], start[:, None], moved[:, len(SHIFTS) :]], 1).cpu().numpy()
+    ranks = [spearman(np.arange(with_start.shape[1]), row) for row in with_start]
+    figures |= {
+        "flip_rate": float(passed.float().mean()),
+        "up": _part(passed, rises),
+        "down": _part(passed, ~rises),
+        "spearman": float(np.mean(ranks)),
+        "images": len(latents),
+    }
+    return figures
+
+
+def area_under_curve(scores: np.ndarray, truth: np.ndarray) -> float | None:
+    """Probability that a true case has the higher score, ties counted half; None with one class only."""
+    positive = int(truth.sum())
+    negative = len(truth) - positive
+    if not positive or not negative:
+        return None
+    return float((rankdata(scores)[truth].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def _shifted(
+    direction: Direction,
+    space: LatentSpace,
+    answer: ImageAnswer,
+    latent: torch.Tensor,
+    shifts: torch.Tensor,
+    progress: Progress | None,
+) -> torch.Tensor:
+    values = answer(direction.path(space, latent).images(shifts))
+    if progress is not None:
+        progress.advance(len(shifts))
+    return values
+
+
+def _part(passed: torch.Tensor, among: torch.Tensor) -> float | None:
+    return float(passed[among].float().mean()) if bool(among.any()) else None

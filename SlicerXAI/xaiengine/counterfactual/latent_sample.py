@@ -1,0 +1,80 @@
+"""Latents with the explained model's answers to their images: what directions are found and judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import ModelError
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    from .explained_images import ImageAnswer
+    from .latent_space import LatentSpace
+
+BATCH = 64
+HELD_OUT = 0.2
+CONSTANT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class LatentSample:
+    """Latents (n, D) and the moved answers (n,) to their images."""
+
+    latents: torch.Tensor
+    values: torch.Tensor
+
+    @property
+    def spread(self) -> float:
+        """SD of the answers."""
+        return float(self.values.std())
+
+    def divided(self) -> tuple[LatentSample, LatentSample]:
+        """The part to fit on and the part to judge on; samples are in random order already."""
+        count = max(2, round(HELD_OUT * len(self.values)))
+        return (
+            LatentSample(self.latents[:-count], self.values[:-count]),
+            LatentSample(self.latents[-count:], self.values[-count:]),
+        )
+
+
+def draw_sample(
+    space: LatentSpace, answer: ImageAnswer, count: int, *, seed: int = 0, progress: Progress | None = None
+) -> LatentSample:
+    """Draw latents, make their images and ask the model for each, in batches.
+
+    Raises:
+        ModelError: the model says the same of every image, so that there is no direction to be found, or gives
+        values
+            that are not numbers.
+    """
+    latents = space.sample(count, seed)
+    values = []
+    with torch.no_grad():
+        for part in latents.split(BATCH):
+            values.append(answer(space.decode(part)))
+            if progress is not None:
+                progress.advance(len(part))
+    sample = LatentSample(latents, torch.cat(values))
+    check_answers(sample, answer)
+    return sample
+
+
+def check_answers(sample: LatentSample, answer: ImageAnswer) -> None:
+    """Refuse answers among which no direction exists. Raises ModelError."""
+    name, values = answer.predictor.model.name, sample.values
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError(
+            f"{name} gives values that are not numbers for images of this generator.",
+            "Check that the generator was trained on the model's kind of images.",
+        )
+    span = float(values.max() - values.min())
+    if span <= CONSTANT * max(1.0, float(values.abs().max())):
+        shown = float(answer.answer.shown(values[:1]))
+        raise ModelError(
+            f"{name} says the same of all {len(values)} images of the generator ({answer.answer.name} "
+            f"{shown:.4g}): no direction changes its answer.",
+            "Choose another target, or a generator trained on images of which the model says different things.",
+        )
