@@ -7,12 +7,16 @@ import pytest
 import torch
 from engine.prediction_models import BRIGHT, model_of, session_with
 from engine.scans import Ball, thorax
+from xaiengine.attribution.case import Case
+from xaiengine.attribution.methods import METHODS
 from xaiengine.faithfulness.verdict import Check, verdict_line
 from xaiengine.grid import Grid
 from xaiengine.job import Job
+from xaiengine.prediction_maps.evaluating import Effort, Evaluator
 from xaiengine.progress import Progress
 from xaiengine.run import run_job
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
+from xaiengine.targets import ClassTarget
 from xaiengine.volume import Volume, write_volume
 
 BALL = Ball(radius=11.0, value=BRIGHT)
@@ -61,6 +65,30 @@ def test_a_true_map_passes_and_its_method_is_known_from_its_result(tmp_path, spa
     assert result.values["checks_done"] == 8
     roles = {item.role for item in result.artifacts}
     assert roles == {"checks", "curves", "curves-chart", "randomisation", "verdict", "picture"}
+
+
+def test_checks_that_explain_again_average_over_the_samples_with_most_of_the_map():
+    model = model_of(spatial_dims=2, **MODEL)
+    inputs = torch.rand(5, 1, 24, 20, generator=torch.Generator().manual_seed(3))
+    maps = np.ones((5, 24, 20)) * np.array([1, 5, 2, 4, 3]).reshape(5, 1, 1)
+
+    def evaluator(rows, kept):
+        chosen = inputs[rows]
+        case = Case(model.network, ClassTarget(1), chosen, 0 * chosen, (1.0, 1.0), ("late",), ("late",), {})
+        effort = Effort(draws=2, models=2, seeds=2, samples_again=kept)
+        return Evaluator(case, maps[rows], effort, method=METHODS["layercam"])
+
+    together = evaluator([0, 1, 2, 3, 4], 3)
+    assert together.judged == [1, 3, 4]
+    alone = [evaluator([row], 1) for row in together.judged]
+    together.randomisation()
+    expected = []
+    for item in alone:
+        item.randomisation()
+        expected.append(item.cascade.spearman)
+    np.testing.assert_allclose(together.cascade.spearman, np.mean(expected, axis=0))
+    assert together.sensitivity_max().value == max(item.sensitivity_max().value for item in alone)
+    assert "3 of 5 samples" in together.run_to_run().meaning
 
 
 def test_a_map_that_knows_nothing_fails_and_the_verdict_says_so(tmp_path):
