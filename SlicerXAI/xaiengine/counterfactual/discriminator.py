@@ -31,6 +31,7 @@ class ResidualBlock(nn.Module):
 class Discriminator(nn.Module):
     """Images (N, C, S, S) to one logit each: how real they look.
 
+    The first convolution halves the size: at full size the layers would cost more than all others together.
     With ``conditions`` > 0 a prediction (N, conditions) is given as well, and the logit says how real the image
     looks for that prediction (projection, Miyato and Koyama, ICLR 2018).
     """
@@ -38,9 +39,8 @@ class Discriminator(nn.Module):
     def __init__(self, settings: GeneratorSettings, conditions: int = 0) -> None:
         super().__init__()
         self.conditions = conditions
-        sizes = settings.resolutions[::-1]
-        widths = [settings.width_at(size) for size in sizes]
-        self.entry = EqualConv(settings.channels, widths[0], 1)
+        widths = [settings.width_at(size) for size in settings.resolutions[-2::-1]]
+        self.entry = EqualConv(settings.channels, widths[0], 4, stride=2)
         self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in zip(widths, widths[1:]))
         last = widths[-1]
         self.final = EqualConv(last + 1, last, 3)

@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
+from torch.nn import functional
 
-from .modulated import EqualConv, EqualLinear, ModulatedConv, activate, upsample
+from .modulated import GAIN, SLOPE, EqualConv, EqualLinear, ModulatedConv, activate, upsample
 
 Noise = Literal["fixed", "random", "none"]
 SMALLEST = 4
@@ -76,10 +77,10 @@ class StyledLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, features: torch.Tensor, style: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        result = self.conv(features, style)
+        offset = self.bias[:, None, None]
         if self.noise_strength is not None and noise is not None:
-            result = result + (self.noise_strength * noise).to(result.dtype)
-        return activate(result + self.bias[:, None, None].to(result.dtype))
+            offset = offset + self.noise_strength * noise
+        return functional.leaky_relu(self.conv(features, style, GAIN * offset, GAIN), SLOPE)
 
 
 class ImageLayer(nn.Module):
@@ -91,7 +92,7 @@ class ImageLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: torch.Tensor, style: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
-        image = self.conv(features, style).float() + self.bias[:, None, None]
+        image = self.conv(features, style, self.bias[:, None, None]).float()
         return image if below is None else image + upsample(below)
 
 
@@ -196,7 +197,7 @@ class Generator(nn.Module):
     def _with_code(self, features: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         entering = code.reshape(-1, *self.settings.code_shape).to(features.dtype)
         weight = self.code_entry.weight * self.code_entry.scale
-        entered = nn.functional.conv2d(entering, weight.to(features.dtype), padding=1)
+        entered = functional.conv2d(entering, weight.to(features.dtype), padding=1)
         return features + entered + self.code_entry.bias[:, None, None].to(features.dtype)
 
     def synthesis(self, w: torch.Tensor, code: torch.Tensor | None = None, noise: Noise = "fixed") -> torch.Tensor:

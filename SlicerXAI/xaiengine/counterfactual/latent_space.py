@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -11,23 +12,43 @@ from .generator import Generator
 
 _BATCH = 32
 _MAPPED = 10_000
+_WHOLE, _FACTORS = 512, 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LatentStatistics:
-    """Mean (D,) and a root R (D, D) of the covariance, R Rᵀ = covariance, of latents in use."""
+    """Mean (D,) and covariance F Fᵀ + diag(residual) of latents in use: ``factors`` F (D, k), ``residual`` (D,)."""
 
     mean: torch.Tensor
-    covariance_root: torch.Tensor
+    factors: torch.Tensor
+    residual: torch.Tensor
 
     @classmethod
     def of(cls, latents: torch.Tensor) -> LatentStatistics:
-        """From latents (n, D); directions that n samples cannot show get a ten-thousandth of the mean variance."""
-        centred = latents.double() - latents.double().mean(0)
+        """From latents (n, D). Up to 512 latents keep their whole covariance, more of them its 128 leading factors.
+
+        The variance of each latent is kept in any case, and is at least a ten-thousandth of the mean variance.
+        """
+        mean = latents.double().mean(0)
+        centred = latents.double() - mean
         covariance = centred.T @ centred / max(1, len(latents) - 1)
-        ridge = 1e-4 * covariance.diagonal().mean() + 1e-12
-        root = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
-        return cls(latents.mean(0).float(), root.float())
+        dimension = len(covariance)
+        rank = dimension if dimension <= _WHOLE else _FACTORS
+        values, vectors = torch.linalg.eigh(covariance)
+        factors = vectors[:, -rank:] * values[-rank:].clamp(min=0).sqrt()
+        least = 1e-4 * covariance.diagonal().mean() + 1e-12
+        residual = (covariance.diagonal() - factors.square().sum(1)).clamp(min=least)
+        return cls(mean.float(), factors.float(), residual.float())
+
+    @cached_property
+    def covariance_root(self) -> torch.Tensor:
+        """R (D, D), lower triangular, with R Rᵀ the covariance."""
+        factors = self.factors.double()
+        root = torch.linalg.cholesky(factors @ factors.T + self.residual.double().diag())
+        return root.float()
+
+    def to(self, device: torch.device) -> LatentStatistics:
+        return LatentStatistics(self.mean.to(device), self.factors.to(device), self.residual.to(device))
 
 
 class LatentSpace:
@@ -69,14 +90,14 @@ class LatentSpace:
     @property
     def std(self) -> torch.Tensor:
         """Standard deviation of each latent (D,)."""
-        return self.covariance_root.square().sum(1).sqrt()
+        return (self.statistics.factors.square().sum(1) + self.statistics.residual).sqrt()
 
     def to(self, device: torch.device) -> LatentSpace:
         """The same space with its networks on a device."""
         self.generator.to(device)
         if self.encoder is not None:
             self.encoder.to(device)
-        self.statistics = LatentStatistics(self.mean.to(device), self.covariance_root.to(device))
+        self.statistics = self.statistics.to(device)
         return self
 
     @torch.no_grad()
@@ -91,12 +112,11 @@ class LatentSpace:
 
     @torch.no_grad()
     def _mapped_statistics(self) -> LatentStatistics:
-        if self.settings.code_channels:
-            unit = torch.eye(self.dimension, device=self.device)
-            return LatentStatistics(torch.zeros(self.dimension, device=self.device), unit)
+        if self.settings.code_channels:  # nothing is known about codes that no encoder has made
+            zero = torch.zeros(self.dimension)
+            return LatentStatistics(zero, torch.zeros(self.dimension, 1), torch.ones(self.dimension)).to(self.device)
         z = torch.randn(_MAPPED, self.settings.latent_size, generator=torch.Generator().manual_seed(0))
-        found = LatentStatistics.of(self.generator.mapping(z.to(self.device)).cpu())
-        return LatentStatistics(found.mean.to(self.device), found.covariance_root.to(self.device))
+        return LatentStatistics.of(self.generator.mapping(z.to(self.device)).cpu()).to(self.device)
 
     def split(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Style w (n, latent_size) and code (n, c, s, s), or None without one."""

@@ -91,15 +91,20 @@ class ModulatedConv(nn.Module):
         self.upsampling = upsampling
         self.padding = kernel // 2
 
-    def forward(self, images: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) with styles (N, inputs) to (N, outputs, H or 2H, W or 2W)."""
+    def forward(
+        self, images: torch.Tensor, style: torch.Tensor, offset: torch.Tensor, gain: float = 1.0
+    ) -> torch.Tensor:
+        """(N, inputs, H, W) with styles (N, inputs) to (N, outputs, H or 2H, W or 2W), times ``gain``.
+
+        ``offset`` (bias, noise), of a shape that fits the result, is added at the end.
+        """
         weight = self.weight * self.scale
         scaled = images * style[:, :, None, None].to(images.dtype)
         result = self._convolve(scaled, weight.to(images.dtype))
-        if self.demodulate:
-            norm = torch.rsqrt(style.float().square() @ weight.float().square().sum((2, 3)).T + 1e-8)
-            result = result * norm[:, :, None, None].to(result.dtype)
-        return result
+        if not self.demodulate:
+            return result * gain + offset.to(result.dtype)
+        norm = gain * torch.rsqrt(style.float().square() @ weight.float().square().sum((2, 3)).T + 1e-8)
+        return torch.addcmul(offset.to(result.dtype), result, norm[:, :, None, None].to(result.dtype))
 
     def _convolve(self, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if not self.upsampling:

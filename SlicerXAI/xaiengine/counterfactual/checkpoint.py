@@ -1,0 +1,223 @@
+"""A generator on disk: ``generator.json`` (what it is) beside its weights as safetensors.
+
+    generator.json          settings, modality, intensity window, spacing, licence, training figures, digests
+    generator.safetensors   the generator (moving average of the weights) and the spread of its latents
+    encoder.safetensors     the encoder, where one was trained
+
+Weights may be stored as float16; they are used as float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from ..atomic import written_whole
+from ..errors import ModelError
+from ..job import explain, write_text_atomically
+from ..models.files import FolderFiles, ModelFiles
+from ..models.weights import read_state
+from .encoder import Encoder
+from .generator import Generator, GeneratorSettings
+from .latent_space import LatentSpace, LatentStatistics
+
+DESCRIPTION = "generator.json"
+GENERATOR_FILE = "generator.safetensors"
+ENCODER_FILE = "encoder.safetensors"
+FORMAT = "slicerxai-generator"
+REMEDY = "Give a folder that the task train-generator wrote, or a rosinality-format .pt file."
+_STATISTICS = ("mean", "factors", "residual")
+_LATENTS = "latents."
+_PREFIX = "network."
+
+
+class EncoderShape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    width: int = Field(24, ge=1, le=1024)
+    maximum_width: int = Field(96, ge=1, le=4096)
+
+
+class GeneratorDescription(BaseModel):
+    """What a generator makes, and where it comes from.
+
+    ``window``: the image values, in ``units``, that the generator's -1 and 1 stand for. ``spacing``: mm of a pixel
+    along i and j, (0, 0) if images of any spacing were resampled to the size. ``plane``: the slices of volumes that it
+    was trained on; empty for plain images. Images are in the engine's order: i to the right of a picture, j down.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["slicerxai-generator"] = FORMAT
+    version: Literal[1] = 1
+    name: str
+    settings: GeneratorSettings
+    encoder: EncoderShape | None = None
+    modality: str = ""
+    window: tuple[float, float] = (0.0, 255.0)
+    units: str = ""
+    spacing: tuple[float, float] = (0.0, 0.0)
+    plane: Literal["", "axial", "coronal", "sagittal"] = ""
+    explained_model: str = ""
+    target: str = ""
+    licence: str = ""
+    notes: list[str] = Field(default_factory=list)
+    training: dict[str, Any] = Field(default_factory=dict)
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredGenerator:
+    """A generator that was loaded: its latent space, its description, and the SHA-256 over its files."""
+
+    space: LatentSpace
+    description: GeneratorDescription
+    digest: str
+    source: Path
+
+    def values_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Image values in the scan's units from images in [-1, 1]; beyond the range they are clipped."""
+        low, high = self.description.window
+        return low + (high - low) * (images.clamp(-1, 1) + 1) / 2
+
+    def images_of(self, values: torch.Tensor) -> torch.Tensor:
+        """Images in [-1, 1] from image values in the scan's units, clipped to the window."""
+        low, high = self.description.window
+        return ((values.float() - low) / (high - low)).clamp(0, 1) * 2 - 1
+
+
+def save_generator(
+    folder: Path, space: LatentSpace, description: GeneratorDescription, precision: torch.dtype = torch.float32
+) -> GeneratorDescription:
+    """Write the folder; the description, which makes it valid, comes last. Returns the description with digests.
+
+    Raises:
+        ResourceError: the disk is full or the folder cannot be written.
+    """
+    generator = {_PREFIX + key: value for key, value in space.generator.state_dict().items()}
+    statistics = {_LATENTS + key: getattr(space.statistics, key) for key in _STATISTICS}
+    files = {GENERATOR_FILE: {**generator, **statistics}}
+    shape = None
+    if space.encoder is not None:
+        files[ENCODER_FILE] = space.encoder.state_dict()
+        shape = EncoderShape(width=space.encoder.width, maximum_width=space.encoder.maximum_width)
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = {name: _write_tensors(folder / name, tensors, precision) for name, tensors in files.items()}
+    updated = description.model_copy(update={"settings": space.settings, "encoder": shape, "sha256": digests})
+    text = json.dumps(updated.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    write_text_atomically(folder / DESCRIPTION, text)
+    return updated
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], precision: torch.dtype) -> str:
+    from safetensors.torch import save
+
+    stored = {key: value.detach().to("cpu", precision).contiguous() for key, value in tensors.items()}
+    content = save(stored, metadata={"format": FORMAT})
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_generator(path: Path | str, device: torch.device | str = "cpu") -> StoredGenerator:
+    """The generator in a folder, or in a rosinality-format ``.pt`` file (read without running code).
+
+    Raises:
+        ModelError: it is no generator, damaged, or of another shape than it says; a NVIDIA ``.pkl``.
+        TrustError: a file that would run code when it is read.
+    """
+    path = Path(path)
+    if path.is_file() and path.name != DESCRIPTION:
+        from .import_rosinality import load_foreign
+
+        return load_foreign(path, device)
+    folder = path.parent if path.name == DESCRIPTION else path
+    if not folder.is_dir():
+        raise ModelError(f"There is no generator at {path}.", REMEDY)
+    files = FolderFiles(folder)
+    if DESCRIPTION not in files:
+        raise ModelError(f"{folder.name} is no generator: it has no file {DESCRIPTION}.", REMEDY)
+    description = _read_description(files)
+    generator, statistics = _read_generator(files, description)
+    encoder = _read_encoder(files, description)
+    names = [DESCRIPTION, GENERATOR_FILE, *([ENCODER_FILE] if encoder is not None else [])]
+    space = LatentSpace(generator, encoder, statistics).to(torch.device(device))
+    return StoredGenerator(space, description, files.digest(names), folder)
+
+
+def _read_description(files: ModelFiles) -> GeneratorDescription:
+    try:
+        content = json.loads(files.text(DESCRIPTION))
+    except ValueError as error:
+        raise ModelError(f"{DESCRIPTION} of {files.name} is not JSON: {error}.", "Copy the folder again.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelError(f"{DESCRIPTION} of {files.name} does not describe a generator of this kind.", REMEDY)
+    if content.get("version") != 1:
+        raise ModelError(
+            f"{files.name} has version {content.get('version')} of the format; this SlicerXAI reads version 1.",
+            "Update SlicerXAI.",
+        )
+    try:
+        description = GeneratorDescription.model_validate(content)
+    except ValidationError as error:
+        raise ModelError(f"{DESCRIPTION} of {files.name}: {explain(error)}.", "Copy the file again.") from error
+    low, high = description.window
+    if not low < high:
+        raise ModelError(f"The window {low:g} to {high:g} of {files.name} is empty.", "Correct it in generator.json.")
+    return description
+
+
+def _read_generator(files: ModelFiles, description: GeneratorDescription) -> tuple[Generator, LatentStatistics]:
+    tensors = _checked_tensors(files, GENERATOR_FILE, description)
+    generator = Generator(description.settings)
+    weights = {key[len(_PREFIX) :]: value for key, value in tensors.items() if key.startswith(_PREFIX)}
+    _fill(generator, weights, GENERATOR_FILE, files.name)
+    size = description.settings.latent_size + torch.Size(description.settings.code_shape).numel()
+    found = {key: tensors.get(_LATENTS + key) for key in _STATISTICS}
+    if any(value is None or len(value) != size for value in found.values()):
+        raise ModelError(f"{GENERATOR_FILE} of {files.name} lacks the spread of its {size} latents.", REMEDY)
+    return generator, LatentStatistics(**found)
+
+
+def _read_encoder(files: ModelFiles, description: GeneratorDescription) -> Encoder | None:
+    if description.encoder is None:
+        return None
+    encoder = Encoder(description.settings, description.encoder.width, description.encoder.maximum_width)
+    _fill(encoder, _checked_tensors(files, ENCODER_FILE, description), ENCODER_FILE, files.name)
+    return encoder
+
+
+def _checked_tensors(files: ModelFiles, name: str, description: GeneratorDescription) -> dict[str, torch.Tensor]:
+    expected = description.sha256.get(name)
+    if expected and hashlib.sha256(files.read(name)).hexdigest() != expected:
+        raise ModelError(
+            f"{name} of {files.name} is not the file that {DESCRIPTION} describes: it was changed or damaged.",
+            "Copy the folder again from its origin.",
+        )
+    tensors = {key: value.float() for key, value in read_state(files, name).items()}
+    for key, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"The weight {key} in {name} of {files.name} is not finite.", "Train it again.")
+    return tensors
+
+
+def _fill(network: nn.Module, weights: Mapping[str, torch.Tensor], name: str, source: str) -> None:
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    wrong = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+    if wrong:
+        first = wrong[0]
+        raise ModelError(
+            f"{name} of {source} does not fit the settings in {DESCRIPTION}: {first} has shape "
+            f"{found.get(first, 'none')}, expected {wanted.get(first, 'none')} ({len(wrong)} such weights).",
+            "The files belong to different generators: copy the folder again.",
+        )
+    network.load_state_dict(dict(weights))
