@@ -119,3 +119,31 @@ class Progress:
         if within > 0:
             return (now - self._stage_start) * (1 - within) / within + later
         return weight * pace + later
+
+
+class RepeatedProgress(Progress):
+    """Progress of work that is done ``times`` over within one stage of ``outer``, which never runs backwards."""
+
+    def __init__(self, outer: Progress, times: int) -> None:
+        super().__init__(interval=0.0)
+        self._outer, self._times, self._begun = outer, max(1, times), 0
+
+    def repeat(self) -> None:
+        """Begin the next repetition."""
+        self._begun += 1
+        self._done = self._total = 0
+        self._tell(0.0)
+
+    def stage(self, name: str, total: int = 0) -> None:
+        self._done, self._total = 0, total
+
+    def update(self, done: int, total: int | None = None) -> None:
+        super().update(done, total)
+        self._tell(min(1.0, done / self._total) if self._total else 0.0)
+
+    def check(self) -> None:
+        self._outer.check()
+
+    def _tell(self, part: float) -> None:
+        share = min(1.0, (max(0, self._begun - 1) + part) / self._times)
+        self._outer.update(max(self._outer._done, round(1000 * share)), 1000)

@@ -12,6 +12,8 @@ from xaiengine.attribution.methods import METHODS
 from xaiengine.explanation import Explanation
 from xaiengine.grid import Grid
 from xaiengine.job import Job
+from xaiengine.lesions.lungs import segment_lungs
+from xaiengine.prediction_maps.scan_view import view_scan
 from xaiengine.progress import Progress
 from xaiengine.run import run_job
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
@@ -176,6 +178,20 @@ def test_slices_are_chosen(tmp_path, slices, count):
         assert explained == confident
     values = read_volume(tmp_path / "out" / "attribution.nrrd").array
     assert not values[:, :, [row for row in range(32) if row not in explained]].any()
+
+
+def test_a_model_trained_on_lungs_sees_the_lungs_alone(tmp_path):
+    """Whatever lies outside the lungs then changes neither the answer nor the map."""
+    lungs_only = model_of(spacing=None, defaults={"quantify-lesions": {"outside_lungs": -1000}})
+    grid = GRIDS["axial"]
+    scan = thorax(grid, (BALL,))
+    view = view_scan(scan, lungs_only)
+    inside = segment_lungs(scan.array, grid).combined
+    shown = view.samples[0, 0].numpy()
+    assert "trained on lungs alone" in view.note
+    assert (shown[~inside] == 0).all() and shown[inside].max() > 0
+    assert view.volume is scan
+    assert view_scan(scan, model_of(spacing=None)).note == ""
 
 
 def test_an_image_of_one_slice_is_explained(tmp_path):

@@ -4,7 +4,8 @@ import io
 
 import pytest
 from xaiengine.console import ConsoleProgress, duration
-from xaiengine.progress import Progress
+from xaiengine.errors import CancelledError
+from xaiengine.progress import Progress, RepeatedProgress
 
 
 class Clock:
@@ -89,3 +90,29 @@ def test_a_log_file_gets_one_line_for_each_tenth(clock):
 @pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (200, "3 min"), (7500, "2 h 5 min"), (-1, "0 s")])
 def test_durations_read_as_people_say_them(seconds, text):
     assert duration(seconds) == text
+
+
+def test_repeated_work_within_a_stage_never_runs_backwards():
+    seen = []
+    outer = Progress(lambda event: seen.append((event.done, event.total)), interval=0.0)
+    outer.plan([("Checks", 1.0)])
+    outer.stage("Checks", 40)
+    repeated = RepeatedProgress(outer, 4)
+    for _ in range(4):
+        repeated.repeat()
+        repeated.stage("Map", 5)
+        for _ in range(5):
+            repeated.advance()
+    shares = [done / total for done, total in seen if total]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0 and 0.5 in shares
+
+
+def test_repeated_work_is_cancelled_by_the_outer_progress():
+    asked = []
+    repeated = RepeatedProgress(Progress(cancelled=lambda: bool(asked)), 2)
+    repeated.stage("Map", 5)
+    repeated.advance()
+    asked.append(True)
+    with pytest.raises(CancelledError):
+        repeated.advance()

@@ -186,4 +186,4 @@ def _tile_ranks(values: np.ndarray, sizes: Sequence[int]) -> torch.Tensor:
     tiles = np.broadcast_to(np.ravel_multi_index(places, tuple(grid)), values.shape)
     sums = np.bincount(tiles.ravel(), values.ravel().astype(np.float64))
     means = sums / np.bincount(tiles.ravel())
-    return ranks_of(means)[torch.as_tensor(np.ascontiguousarray(tiles))]
+    return ranks_of(means)[torch.from_numpy(tiles.copy())]

@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import ModelError
 from .similarity import spearman, structural_similarity
 
+CASCADE_STAGES = 5
 FAITHFUL_SPEARMAN = 0.2
 """Above this correlation with the map of a fully randomised model, a method fails the check."""
 
@@ -44,7 +45,7 @@ class Cascade:
 def cascading_randomisation(
     explain: Callable[[nn.Module], np.ndarray],
     network: nn.Module,
-    stages: int = 5,
+    stages: int = CASCADE_STAGES,
     runs: int = 3,
     seed: int = 0,
 ) -> Cascade:

@@ -19,10 +19,16 @@ from ..errors import ModelError
 from ..faithfulness.controls import edge_map, random_map, smoothness_of
 from ..faithfulness.curves import ONE_IN_TWENTY, Curve, GameSetting, insertion_deletion, tile_curves
 from ..faithfulness.localisation import localisation
-from ..faithfulness.randomisation import FAITHFUL_SPEARMAN, Cascade, cascading_randomisation
+from ..faithfulness.randomisation import (
+    CASCADE_STAGES,
+    FAITHFUL_SPEARMAN,
+    Cascade,
+    cascading_randomisation,
+    layers_with_parameters,
+)
 from ..faithfulness.sensitivity import infidelity, run_to_run, sensitivity_max, sensitivity_n
 from ..faithfulness.verdict import Check
-from ..progress import Progress
+from ..progress import Progress, RepeatedProgress
 from ..targets import BinaryTarget, ClassTarget, Target
 
 CHECKS = (
@@ -96,6 +102,7 @@ class Evaluator:
         self.curves: dict[str, Curve] = {}
         self.sensitivity: tuple[np.ndarray, np.ndarray] | None = None
         self.cascade: Cascade | None = None
+        self.repeated: RepeatedProgress | None = None
 
     def _game(self, row: int) -> GameSetting:
         part = slice(row, row + 1)
@@ -118,6 +125,7 @@ class Evaluator:
                 if name in names and self.can(name):
                     if progress is not None:
                         progress.stage(name.replace("_", " ").capitalize(), round(self.passes(name)))
+                        self.repeated = RepeatedProgress(progress, self.times(name) * len(self.judged))
                     checks.append(getattr(self, name)())
         return Evaluation(tuple(checks), self.curves, self.sensitivity, self.cascade)
 
@@ -125,6 +133,16 @@ class Evaluator:
         if name in ("sensitivity_max", "randomisation", "run_to_run"):
             return self.method is not None
         return name != "localisation" or self.truth is not None
+
+    def times(self, name: str) -> int:
+        """How often a check explains each judged sample; 0 for checks that do not."""
+        effort = self.effort
+        stages = min(CASCADE_STAGES, len(layers_with_parameters(self.case.network)))
+        return {
+            "sensitivity_max": effort.draws + 1,
+            "randomisation": stages * effort.models + 1,
+            "run_to_run": effort.seeds,
+        }.get(name, 0)
 
     def passes(self, name: str) -> float:
         """Forward passes that a check takes, for progress."""
@@ -136,11 +154,8 @@ class Evaluator:
             "tiles": 2.0 * effort.steps * (RANDOM_ORDERS + 2) * samples,
             "sensitivity_n": 8.0 * effort.subsets * 3 * samples,
             "infidelity": 3.0 * effort.perturbations * samples,
-            "sensitivity_max": again * (effort.draws + 1),
-            "randomisation": again * (5 * effort.models + 1),
-            "run_to_run": again * effort.seeds,
             "localisation": 1.0,
-        }[name]
+        }.get(name, again * self.times(name))
 
     # Each check averages over the samples; errors of independent samples add in squares.
 
@@ -356,6 +371,9 @@ class Evaluator:
             changes["statistics"] = _statistics_of(network, self.case.inputs)
         if seed is not None:
             changes["seed"] = seed
+        if self.repeated is not None:
+            self.repeated.repeat()
+            changes["progress"] = self.repeated
         case = self.case.with_(**changes)
         with explainable(case.network):
             found = self.method.run(case).map[0]

@@ -58,6 +58,8 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
     names = checked_names(options.checks)
     model = context.session.model(options.model, context.device, context.trust_model)
     view = view_scan(read_volume(options.volume, allow_channels=model.in_channels > 1), model)
+    if view.note:
+        context.warn(view.note)
     origin = origin_of(Path(options.explanation))
     method = find_method(options.method or origin.method) if options.method or origin.method else None
     settings = explanation_options(options, origin)

@@ -216,8 +216,8 @@ def explain(
     check_needs(methods, view.model.capabilities)
     target = explained_target(view, options)
     rows, warning = choose_rows(view, target, options.slices, options.most_slices)
-    if warning:
-        warn(warning)
+    for text in filter(None, [view.note, warning]):
+        warn(text)
     segments = read_segmentation(options.segments).on_grid(view.volume.grid) if options.segments else None
     case = make_case(view, target, rows, options, seed=seed, progress=progress, warn=warn, segments=segments)
     expected = estimate(case, methods)

@@ -9,6 +9,8 @@ import torch
 
 from ..errors import InputError, ModelError, OptionError
 from ..grid import Grid
+from ..lesions.lungs import segment_lungs
+from ..lesions.settings import TASK as LESION_TASK
 from ..models.explained_model import ExplainedModel
 from ..models.prediction import SLICE_AXIS, check_channels, predict_scan
 from ..preprocessing import Preprocessed, preprocess
@@ -24,7 +26,8 @@ class ScanView:
     """A preprocessed scan and what the model says of it.
 
     ``samples`` (n, C, spatial...) are the slices of a 2D model (along ``axis`` of the prepared grid) or the one
-    volume of a 3D model (``axis`` is None). ``outputs`` (n, K) float32 is the model's answer for each.
+    volume of a 3D model (``axis`` is None). ``outputs`` (n, K) float32 is the model's answer for each. ``note`` says
+    what of the scan the model was not shown; it may be empty.
     """
 
     volume: Volume
@@ -33,6 +36,7 @@ class ScanView:
     axis: int | None
     samples: torch.Tensor
     outputs: torch.Tensor
+    note: str = ""
 
     @property
     def grid(self) -> Grid:
@@ -64,7 +68,7 @@ class ScanView:
 
 
 def view_scan(volume: Volume, model: ExplainedModel) -> ScanView:
-    """Preprocess a scan and predict it.
+    """Preprocess a scan and predict it; a model that was trained on lungs alone sees the lungs alone.
 
     Raises:
         ModelError: a segmentation model, other channels, an answer that is no row of numbers or is not a number.
@@ -83,7 +87,8 @@ def view_scan(volume: Volume, model: ExplainedModel) -> ScanView:
         )
     for channel in volume.channels_first():
         check_volume(volume.with_array(channel), allow_2d=model.spatial_dims == 2)
-    prepared = preprocess(volume, model.preprocessing())
+    shown, note = lungs_alone(volume, model)
+    prepared = preprocess(shown, model.preprocessing())
     check_channels(model, prepared.tensor.shape[0])
     axis = None if model.spatial_dims == 3 else SLICE_AXIS[model.inferer.plane]
     tensor = prepared.tensor
@@ -94,7 +99,23 @@ def view_scan(volume: Volume, model: ExplainedModel) -> ScanView:
             f"The model {model.name} gives values that are not numbers for this scan.",
             "Check that the scan is of the kind that the model was made for, and its weights.",
         )
-    return ScanView(volume, model, prepared, axis, samples, outputs)
+    return ScanView(volume, model, prepared, axis, samples, outputs, note)
+
+
+def lungs_alone(volume: Volume, model: ExplainedModel) -> tuple[Volume, str]:
+    """The scan as the model was trained to see it, and a note for the user (empty where nothing was hidden).
+
+    A model says so by ``outside_lungs`` (HU) among its defaults for lesions.
+    """
+    outside = model.defaults.get(LESION_TASK, {}).get("outside_lungs")
+    if outside is None:
+        return volume, ""
+    lungs = segment_lungs(volume.array, volume.grid).combined
+    hidden = np.where(lungs, volume.array, np.asarray(outside, volume.array.dtype))
+    return volume.with_array(hidden), (
+        f"The model {model.name} was trained on lungs alone, so voxels outside the lungs that were found are shown "
+        f"to it as {outside:g} HU."
+    )
 
 
 def scan_output(view: ScanView) -> torch.Tensor:
