@@ -105,14 +105,6 @@ class EngineProcess:
         """Whether something is yet to come from the process."""
         return self._jobId is not None or bool(self._questions)
 
-    def inspect(self, model: str, device: str = "auto", trustModel: bool = False) -> dict[str, Any]:
-        """Return what a model is, as the engine's ``inspect`` says; it stays loaded for the jobs that follow.
-
-        :raises EngineError: it cannot be loaded, or the engine is busy.
-        """
-        message = {"command": "inspect", "model": model, "device": device, "trust_model": trustModel}
-        return self.wait(self._send(message, onlyCpu=device == "cpu"))["inspection"]
-
     def processEvents(self, timeout: float = 0.0) -> None:
         """Hand over what has arrived; wait for the first event for at most ``timeout`` seconds."""
         connection = self._connection
