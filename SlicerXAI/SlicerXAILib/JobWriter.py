@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
 
 from .EngineErrors import NodeError
+from .MarkupInputs import boxLabels, labelMapNode, pointText
+from .ResultAttributes import PROVENANCE, RESULT_NAME, ROLE, TASK
+
+SCAN = "volume"
 
 
 class JobFolder:
@@ -31,26 +37,48 @@ class JobFolder:
             ) from error
         self.output = self.path / "output"
         self.notes: list[str] = []
+        # Where the scan lies: IJK to RAS of the world (4, 4), and its size (I, J, K).
+        self._grid: tuple[np.ndarray, tuple[int, int, int]] | None = None
 
     def writeInput(self, name: str, value: Any) -> Any:
         """Return what the job says of an input: the file of a node, any other value as it is.
 
+        A pair of a segmentation and the name of one of its segments (or a list of names) becomes a segmentation of
+        these alone. Several volumes, or a sequence of them, become a folder. Of a markup the first point counts; an
+        ROI becomes a label map on the grid of the input ``volume``, which is written before.
+
         :raises NodeError: the node holds nothing, or is of a kind that the engine does not read.
         """
+        if isinstance(value, tuple) and len(value) == 2 and _isA(value[0], "vtkMRMLSegmentationNode"):
+            return self._writeSegmentation(value[0], name, value[1])
         if isinstance(value, (list, tuple)):
-            return [self.writeInput(f"{name}_{index}", item) for index, item in enumerate(value)]
+            return self._writeFolder(name, value)
         if isinstance(value, Path):
             return str(value)
         if not isinstance(value, slicer.vtkMRMLNode):
             return value
         if value.IsA("vtkMRMLSegmentationNode"):
             return self._writeSegmentation(value, name)
+        if value.IsA("vtkMRMLMarkupsROINode"):
+            return self._writeBox(value, name)
+        if value.IsA("vtkMRMLMarkupsNode"):
+            return self._point(value)
+        if value.IsA("vtkMRMLSequenceNode"):
+            return self._writeFolder(name, [value.GetNthDataNode(i) for i in range(value.GetNumberOfDataNodes())])
+        if value.IsA("vtkMRMLTableNode"):
+            return self._write(value, slicer.vtkMRMLTableStorageNode(), self.path / f"{name}.csv")
         if value.IsA("vtkMRMLScalarVolumeNode") and not value.IsA("vtkMRMLTensorVolumeNode"):
             return self._writeVolume(value, name)
         raise NodeError(
             f"{value.GetName()} is a {value.GetNodeTagName()}, which the engine does not read.",
             "Choose a volume or a segmentation.",
         )
+
+    def writeOption(self, name: str, value: Any) -> Any:
+        """Return what the job says of an option; a list stays a list, its nodes become files."""
+        if isinstance(value, (list, tuple)):
+            return [self.writeInput(f"{name}_{index}", item) for index, item in enumerate(value)]
+        return self.writeInput(name, value)
 
     def job(
         self,
@@ -60,8 +88,9 @@ class JobFolder:
         **more: Any,
     ) -> dict[str, Any]:
         """Write the inputs and return the job; ``more`` are its other fields (``model``, ``seed`` ...)."""
-        files = {name: self.writeInput(name, value) for name, value in inputs.items() if value is not None}
-        given = {name: value for name, value in options.items() if value is not None}
+        names = sorted((name for name in inputs if inputs[name] is not None), key=lambda name: name != SCAN)
+        files = {name: self.writeInput(name, inputs[name]) for name in names}
+        given = {name: self.writeOption(name, value) for name, value in options.items() if value is not None}
         return {"task": task, "inputs": files, "options": given, "output": str(self.output), **more}
 
     def remove(self) -> None:
@@ -76,15 +105,41 @@ class JobFolder:
         copy.CopyOrientation(node)
         copy.SetAndObserveImageData(image)
         self._applyParentTransform(node, copy)
-        return self._write(copy, slicer.vtkMRMLVolumeArchetypeStorageNode(), name + ".nrrd")
+        if name == SCAN:
+            matrix = vtk.vtkMatrix4x4()
+            copy.GetIJKToRASMatrix(matrix)
+            self._grid = slicer.util.arrayFromVTKMatrix(matrix), copy.GetImageData().GetDimensions()
+        path = self.path / f"{name}.nrrd"
+        if node.GetAttribute(PROVENANCE):
+            path = self._withOrigin(node, name)
+        return self._write(copy, slicer.vtkMRMLVolumeArchetypeStorageNode(), path)
 
-    def _writeSegmentation(self, node: slicer.vtkMRMLSegmentationNode, name: str) -> str:
+    def _withOrigin(self, node: Any, name: str) -> Path:
+        """Return a place for a map of an earlier result, beside a note of how that was made."""
+        folder = self.path / name
+        folder.mkdir()
+        file = f"{name}.nrrd"
+        artifact = {"kind": "volume", "file": file, "name": node.GetName(), "role": node.GetAttribute(ROLE) or ""}
+        origin = {
+            "status": "finished",
+            "task": node.GetAttribute(TASK) or "",
+            "artifacts": [artifact],
+            "provenance": json.loads(node.GetAttribute(PROVENANCE)),
+        }
+        (folder / RESULT_NAME).write_text(json.dumps(origin), encoding="utf-8")
+        return folder / file
+
+    def _writeSegmentation(
+        self, node: slicer.vtkMRMLSegmentationNode, name: str, segments: str | Sequence[str] | None = None
+    ) -> str:
         if node.GetSegmentation().GetNumberOfSegments() == 0:
             raise NodeError(f"The segmentation {node.GetName()} has no segments.", "Choose another one.")
         copy = slicer.vtkMRMLSegmentationNode()
         copy.SetName(node.GetName())
         segmentation = slicer.vtkSegmentation()
         segmentation.DeepCopy(node.GetSegmentation())
+        if segments is not None:
+            _keepSegments(segmentation, [segments] if isinstance(segments, str) else segments, node.GetName())
         copy.SetAndObserveSegmentation(segmentation)
         if not copy.CreateBinaryLabelmapRepresentation():
             raise NodeError(
@@ -92,7 +147,35 @@ class JobFolder:
                 "Check its segments in the Segment Editor.",
             )
         self._applyParentTransform(node, copy)
-        return self._write(copy, slicer.vtkMRMLSegmentationStorageNode(), name + ".seg.nrrd")
+        return self._write(copy, slicer.vtkMRMLSegmentationStorageNode(), self.path / f"{name}.seg.nrrd")
+
+    def _writeBox(self, node: slicer.vtkMRMLMarkupsROINode, name: str) -> str:
+        if self._grid is None:
+            raise NodeError(f"The box of {node.GetName()} needs a scan.", "Give the scan as a volume.")
+        labels = labelMapNode(*boxLabels(node, *self._grid), node.GetName())
+        return self._write(labels, slicer.vtkMRMLVolumeArchetypeStorageNode(), self.path / f"{name}.nrrd")
+
+    def _point(self, node: slicer.vtkMRMLMarkupsNode) -> str:
+        transformNode = node.GetParentTransformNode()
+        if transformNode is not None:
+            self.notes.append(
+                f"{node.GetName()} lies under the transform {transformNode.GetName()}: its point counts where it is "
+                "shown."
+            )
+        return pointText(node)
+
+    def _writeFolder(self, name: str, items: Sequence[Any]) -> str:
+        """Write volumes, or copy files, into a folder of their own."""
+        if not items:
+            raise NodeError(f"{name} holds no volumes.", "Choose others.")
+        (self.path / name).mkdir()
+        for index, item in enumerate(items):
+            file = f"{name}/{index:04d}"
+            if isinstance(item, (str, Path)):
+                shutil.copy(item, self.path / f"{file}_{Path(item).name}")
+            else:
+                self.writeInput(file, item)
+        return str(self.path / name)
 
     def _applyParentTransform(self, node: Any, copy: Any) -> None:
         transformNode = node.GetParentTransformNode()
@@ -111,10 +194,28 @@ class JobFolder:
             "applied was explained, and the results lie where it is shown."
         )
 
-    def _write(self, node: Any, storage: Any, fileName: str) -> str:
-        path = self.path / fileName
+    def _write(self, node: Any, storage: Any, path: Path) -> str:
         storage.SetFileName(str(path))
         storage.SetUseCompression(0)
         if not storage.WriteData(node):
             raise NodeError(f"{node.GetName()} could not be written to {path}.", "Check that the disk is not full.")
         return str(path)
+
+
+def _isA(value: Any, className: str) -> bool:
+    return isinstance(value, slicer.vtkMRMLNode) and bool(value.IsA(className))
+
+
+def _keepSegments(segmentation: slicer.vtkSegmentation, wanted: Sequence[str], name: str) -> None:
+    """Remove all segments but those of the names (or identifiers) that are wanted."""
+    names = {
+        segmentation.GetNthSegmentID(index): segmentation.GetNthSegment(index).GetName()
+        for index in range(segmentation.GetNumberOfSegments())
+    }
+    unknown = [item for item in wanted if item not in names and item not in names.values()]
+    if unknown or not wanted:
+        what = f"has no segment called {unknown[0]}" if unknown else "was given without the name of a segment"
+        raise NodeError(f"{name} {what}.", f"Its segments are: {', '.join(names.values())}.")
+    for identity, title in names.items():
+        if identity not in wanted and title not in wanted:
+            segmentation.RemoveSegment(identity)

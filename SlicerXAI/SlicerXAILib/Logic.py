@@ -4,63 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import slicer
 
-from . import Display
-from .EngineErrors import NodeError
+from . import Dependencies, Display
+from .ConsoleTasks import ConsoleTasks
+from .EngineErrors import EngineError, NodeError
 from .EngineProcess import EngineProcess
-from .ResultLoader import LoadedResult
+from .EventPump import EventPump
+from .JobWriter import JobFolder
+from .LoadedResult import LoadedResult
+from .Provenance import Provenance, provenanceOf
+from .ResultLoader import loadResult
+from .ResultRecord import callOf
+from .TaskArguments import sortArguments
+from .TaskDescriptions import describeOptions, findTask
 from .TaskRun import TaskRun
 
 ProgressCallback = Callable[[float, str], Any]
 
 
-@dataclass
-class LesionQuantification:
-    """The nodes and numbers of :meth:`XAILogic.quantifyLesions`."""
-
-    loaded: LoadedResult
-
-    @property
-    def attribution(self) -> slicer.vtkMRMLScalarVolumeNode:
-        """What each voxel tells the model, in bits per voxel."""
-        return self.loaded.nodes["attribution"]
-
-    @property
-    def segmentation(self) -> slicer.vtkMRMLSegmentationNode:
-        """The lesions found, largest first."""
-        return self.loaded.nodes["lesions"]
-
-    @property
-    def lungs(self) -> slicer.vtkMRMLSegmentationNode:
-        """The lungs in which lesions were sought."""
-        return self.loaded.nodes["lungs"]
-
-    @property
-    def table(self) -> slicer.vtkMRMLTableNode:
-        """One row for each lesion."""
-        return self.loaded.nodes["table"]
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """Burden in mL and percent, severity and the other numbers that the engine returns."""
-        return self.loaded.values
-
-    @property
-    def warnings(self) -> list[str]:
-        """What the reader of the result must know."""
-        return self.loaded.warnings
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """How the result was made."""
-        return self.loaded.provenance
-
-
-class XAILogic:
+class XAILogic(ConsoleTasks):
     """Runs the engine's tasks on nodes. One process serves all of them and keeps models loaded."""
 
     def __init__(self, engine: EngineProcess | None = None) -> None:
@@ -69,36 +35,98 @@ class XAILogic:
             slicer.vtkMRMLScene.StartCloseEvent, lambda _scene, _event: self.cancel()
         )
 
-    def quantifyLesions(
+    def call(
         self,
-        volumeNode: slicer.vtkMRMLScalarVolumeNode,
-        model: str = "",
-        lungs: slicer.vtkMRMLSegmentationNode | None = None,
-        reference: slicer.vtkMRMLSegmentationNode | None = None,
+        task: str,
+        *,
         progress: ProgressCallback | None = None,
+        finished: Callable[[LoadedResult], Any] | None = None,
+        failed: Callable[[EngineError], Any] | None = None,
         device: str = "auto",
         seed: int = 0,
         trustModel: bool = False,
         show: bool = True,
-        **options: Any,
-    ) -> LesionQuantification:
-        """Find and measure lesions in a chest CT; returns when done.
+        **arguments: Any,
+    ) -> LoadedResult | TaskRun:
+        """Do a task with nodes, files and options by name; :meth:`options` lists them.
 
-        :param model: a model's folder or file, or the name of a shipped one; empty for the default.
-        :param lungs: the lungs or their lobes; found in the CT if not given.
-        :param reference: known lesions, with which the found ones are compared.
+        Returns the result when the task is done. With ``finished`` or ``failed`` it returns at once; they are called
+        when the task has ended.
+
         :param progress: called with the fraction done and a text.
-        :param show: whether to show the map over the CT in the slice views.
-        :param options: the other options of the task, see :meth:`describe`.
-        :raises EngineError: with the reason and a remedy.
+        :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        :param trustModel: let the model's own code run; only for models whose origin is known.
+        :param show: whether to show the result in the slice views.
+        :raises EngineError: with the reason and a remedy; what an argument may be is listed.
         """
-        inputs = {"volume": volumeNode, "lungs": lungs, "reference": reference}
-        loaded = self.runTask(
-            "quantify-lesions", inputs, options, model, progress, device=device, seed=seed, trust_model=trustModel
-        )
+        description = findTask(task)
+        given = sortArguments(description, arguments)
+        settings = {"device": device, "seed": seed, "trust_model": trustModel}
+        run = self.startTask(description["name"], given.inputs, given.options, given.model, **settings)
         if show:
-            Display.showResult(loaded, volumeNode)
-        return LesionQuantification(loaded)
+            run.finished.connect(lambda loaded: Display.showResult(loaded, run.inputNode))
+        return self._follow(run, progress, finished, failed)
+
+    def estimate(self, task: str, device: str = "auto", trustModel: bool = False, **arguments: Any) -> dict[str, Any]:
+        """Return what a task would take: ``estimate`` in words, ``estimated_seconds``, ``estimated_memory_gb``.
+
+        The model is loaded and tried once, which the task itself then need not do again.
+        """
+        description = findTask(task)
+        given = sortArguments(description, arguments)
+        self._requirePackages()
+        folder = JobFolder(_temporaryPath())
+        try:
+            settings = {"model": given.model, "device": device, "trust_model": trustModel, "only_estimate": True}
+            job = folder.job(description["name"], given.inputs, given.options, **settings)
+            return self.engine.wait(self.engine.submit(job), idle=_processApplicationEvents)["values"]
+        finally:
+            folder.remove()
+
+    def options(self, task: str) -> str:
+        """Return the inputs and options of a task, or of its function, with meaning, unit, range and default."""
+        return describeOptions(findTask(task))
+
+    def inspectModel(self, model: str, device: str = "auto", trustModel: bool = False) -> dict[str, Any]:
+        """Return what a model is: task, labels, layers with the default marked, preprocessing, cost, digest."""
+        return self.engine.inspect(str(model), device, trustModel)
+
+    def provenance(self, node: Any) -> Provenance:
+        """Return how a result was made: ``print`` it, or take its ``content``.
+
+        :raises EngineError: the node is no result of the engine.
+        """
+        return provenanceOf(node)
+
+    def rerun(self, node: Any, progress: ProgressCallback | None = None, **changes: Any) -> LoadedResult:
+        """Repeat the task that made a result, with the same nodes, model, options and seed; makes new nodes.
+
+        :param changes: arguments that differ, among them ``seed`` and ``device``.
+        :raises EngineError: what it was made from is no longer in the scene.
+        """
+        made = callOf(node, set(changes))
+        settings = dict(made.settings)
+        arguments = {**made.inputs, **made.options, "model": settings.pop("model", None) or None, **changes}
+        settings["trustModel"] = settings.pop("trust_model", False)
+        settings = {name: arguments.pop(name, value) for name, value in settings.items()}
+        return self.call(made.task, progress=progress, **settings, **arguments)
+
+    def writeReport(self, results: Any, path: str | Path) -> Path:
+        """Write one HTML page about results: pictures, tables, charts, warnings and how they were made.
+
+        :param results: a node of a result, several of them, or the folder of a result.
+        :raises EngineError: a node is no result of the engine, or the page cannot be written.
+        """
+        from .Report import writeReport
+
+        return writeReport(results, path)
+
+    def loadResult(self, folder: str | Path, show: bool = True) -> LoadedResult:
+        """Load a result folder that the engine has written, for example on another machine."""
+        loaded = loadResult(folder, inputName=Path(folder).resolve().name, keepFiles=True)
+        if show:
+            Display.showResult(loaded, None)
+        return loaded
 
     def runTask(
         self,
@@ -109,28 +137,22 @@ class XAILogic:
         progress: ProgressCallback | None = None,
         **more: Any,
     ) -> LoadedResult:
-        """Run any task of the engine and load its result; returns when done.
+        """Run a task as :meth:`startTask` does and return its result when done.
 
         :raises EngineError: with the reason and a remedy.
         """
-        run = self.startTask(task, inputs, options, model, **more)
-        if progress is not None:
-            run.progress.connect(progress)
-        try:
-            return run.wait(idle=_processApplicationEvents)
-        except KeyboardInterrupt:
-            self.engine.shutdown()
-            raise
+        return self._follow(self.startTask(task, inputs, options, model, **more), progress, None, None)
 
     def startTask(
         self, task: str, inputs: dict[str, Any], options: dict[str, Any] | None = None, model: str = "", **more: Any
     ) -> TaskRun:
         """Start a task and return at once; the caller then calls :meth:`processEvents` now and again.
 
-        :raises EngineError: an input cannot be used, or another task is running.
+        :raises EngineError: packages are missing, an input cannot be used, or another task is running.
         """
         if any(name == "volume" and node is None for name, node in inputs.items()):
             raise NodeError("No volume was given.", "Choose the volume to explain.")
+        self._requirePackages()
         return TaskRun(self.engine, task, inputs, options or {}, _temporaryPath(), model=str(model), **more)
 
     def processEvents(self) -> None:
@@ -149,6 +171,29 @@ class XAILogic:
         """End the engine's process."""
         slicer.mrmlScene.RemoveObserver(self._closing)
         self.engine.shutdown()
+
+    def _requirePackages(self) -> None:
+        if self.engine.processId is None and (problem := Dependencies.whyNotReady()):
+            raise EngineError(problem, "The panel of SlicerXAI installs what is missing.")
+
+    def _follow(
+        self,
+        run: TaskRun,
+        progress: ProgressCallback | None,
+        finished: Callable[[LoadedResult], Any] | None,
+        failed: Callable[[EngineError], Any] | None,
+    ) -> LoadedResult | TaskRun:
+        for signal, callback in ((run.progress, progress), (run.finished, finished), (run.failed, failed)):
+            if callback is not None:
+                signal.connect(callback)
+        if finished is not None or failed is not None:
+            EventPump(self.processEvents, run)
+            return run
+        try:
+            return run.wait(idle=_processApplicationEvents)
+        except KeyboardInterrupt:
+            self.engine.shutdown()
+            raise
 
 
 def _temporaryPath() -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,11 @@ import vtk
 
 from . import Display
 from .EngineErrors import EngineError
+from .LoadedResult import LoadedResult, Picture
+from .ResultAttributes import INPUT_REFERENCE, PROVENANCE, RECORD_REFERENCE, RESULT_NAME, ROLE, TASK, UNITS
+from .ResultRecord import TaskCall, keepRecord
 from .SubjectHierarchy import addResultFolder, placeInFolder, removeFolder
 from .TableNodes import chartFromTable, tableFromFile
-
-RESULT_NAME = "result.json"
-INPUT_REFERENCE = "XAI.Input"
-
-
-@dataclass
-class LoadedResult:
-    """What came of a job: nodes by their role, numbers, warnings, and how it was made.
-
-    ``hints`` holds what the engine says of the nodes' display, ``files`` the artifacts that are no nodes
-    (pictures); both by role.
-    """
-
-    task: str
-    nodes: dict[str, Any] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
-    hints: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    folderItem: int = 0
 
 
 def readResult(folder: str | Path) -> dict[str, Any]:
@@ -55,12 +36,19 @@ def readResult(folder: str | Path) -> dict[str, Any]:
 
 
 def loadResult(
-    folder: str | Path, inputNode: Any = None, inputName: str = "", keepFiles: bool = False
+    folder: str | Path,
+    inputNode: Any = None,
+    inputName: str = "",
+    keepFiles: bool = False,
+    call: TaskCall | None = None,
+    notes: Sequence[str] = (),
 ) -> LoadedResult:
     """Load every artifact of a result as new nodes, named ``<input> <artifact>``; none is overwritten.
 
     :param inputNode: the node that was explained; the results go under its patient or study.
     :param keepFiles: whether the folder stays, so that nodes may refer to its files.
+    :param call: how the task was asked for, so that it can be repeated.
+    :param notes: what was done to the inputs; they go before the engine's warnings.
     :raises EngineError: the result or one of its files cannot be read; no node is left behind then.
     """
     result = readResult(folder)
@@ -72,9 +60,15 @@ def loadResult(
 
     scene = slicer.mrmlScene
     observer = scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, remember)
+    result["warnings"] = [*notes, *(result.get("warnings") or [])]
     loading = _Loading(Path(folder), result, inputNode, inputName, keepFiles)
     try:
-        return loading.load()
+        loaded = loading.load()
+        record = keepRecord(loaded, call)
+        for node in added:
+            if node.GetAttribute(TASK):
+                node.SetNodeReferenceID(RECORD_REFERENCE, record.GetID())
+        return loaded
     except Exception:
         # A browser makes its image anew when that is removed, so that browsers go first.
         added.sort(key=lambda node: not node.IsA("vtkMRMLSequenceBrowserNode"))
@@ -99,8 +93,9 @@ class _Loading:
         self._loaded = LoadedResult(
             task=result["task"],
             values=result.get("values") or {},
-            warnings=result.get("warnings") or [],
+            warnings=result["warnings"],
             provenance=result.get("provenance") or {},
+            inputName=self._inputName,
         )
         self._loaders: dict[str, Callable[[Path, str, Mapping[str, Any]], Any]] = {
             "volume": self._loadVolume,
@@ -127,6 +122,9 @@ class _Loading:
         loader = self._loaders.get(artifact["kind"])
         if loader is None:
             self._loaded.files[role] = path
+            picture = Picture.fromFile(path, artifact["name"], artifact.get("description") or "")
+            if picture is not None:
+                self._loaded.pictures[role] = picture
             return
         name = _uniqueNodeName(f"{self._inputName} {artifact['name']}".strip())
         try:
@@ -204,10 +202,10 @@ class _Loading:
 
     def _describe(self, node: Any, artifact: Mapping[str, Any]) -> None:
         """Write on a node what it is and how it was made; this is saved with the scene."""
-        node.SetAttribute("XAI.Task", self._result["task"])
-        node.SetAttribute("XAI.Role", artifact["role"])
-        node.SetAttribute("XAI.Units", artifact.get("units") or "")
-        node.SetAttribute("XAI.Provenance", json.dumps(self._loaded.provenance, ensure_ascii=False))
+        node.SetAttribute(TASK, self._result["task"])
+        node.SetAttribute(ROLE, artifact["role"])
+        node.SetAttribute(UNITS, artifact.get("units") or "")
+        node.SetAttribute(PROVENANCE, json.dumps(self._loaded.provenance, ensure_ascii=False))
         if artifact.get("description"):
             node.SetDescription(artifact["description"])
         if self._inputNode is not None:

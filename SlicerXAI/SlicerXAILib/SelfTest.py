@@ -11,7 +11,8 @@ import slicer
 
 from .EngineErrors import EngineError
 from .JobWriter import JobFolder
-from .ResultLoader import RESULT_NAME, loadResult
+from .ResultAttributes import RESULT_NAME
+from .ResultLoader import loadResult
 
 _SHAPE_KJI = (6, 8, 10)
 _PEAK_KJI = (4, 2, 7)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import slicer
 
 from .EngineErrors import EngineError
 from .EngineProcess import EngineProcess
-from .JobWriter import JobFolder
-from .ResultLoader import LoadedResult, loadResult
+from .JobWriter import SCAN, JobFolder
+from .LoadedResult import LoadedResult
+from .ResultLoader import loadResult
+from .ResultRecord import TaskCall
 from .Signal import Signal
 
 
@@ -40,8 +43,9 @@ class TaskRun:
         self.result: LoadedResult | None = None
         self.error: EngineError | None = None
         self._engine = engine
-        self._inputNode = _firstNode(inputs)
-        self._inputName = self._inputNode.GetName() if self._inputNode else ""
+        self.inputNode = _firstNode(inputs)
+        self._inputName = _inputName(inputs, self.inputNode)
+        self._call = TaskCall(task, dict(inputs), dict(options), more)
         self._folder = JobFolder(temporaryPath)
         try:
             job = self._folder.job(task, inputs, options, **more)
@@ -97,8 +101,9 @@ class TaskRun:
         if jobId != self._jobId:
             return
         try:
-            result = loadResult(self._folder.output, self._inputNode, self._inputName)
-            result.warnings = [*self._folder.notes, *result.warnings]
+            result = loadResult(
+                self._folder.output, self.inputNode, self._inputName, call=self._call, notes=self._folder.notes
+            )
         except EngineError as error:
             self._fail(error)
             return
@@ -131,4 +136,13 @@ def progressText(event: Mapping[str, Any]) -> str:
 
 
 def _firstNode(inputs: Mapping[str, Any]) -> Any:
-    return next((value for value in inputs.values() if isinstance(value, slicer.vtkMRMLNode)), None)
+    nodes = {name: value for name, value in inputs.items() if isinstance(value, slicer.vtkMRMLNode)}
+    return nodes.get(SCAN) or next(iter(nodes.values()), None)
+
+
+def _inputName(inputs: Mapping[str, Any], node: Any) -> str:
+    """Return what results are named after: the node, or the file that was given as the scan."""
+    if node is not None:
+        return node.GetName()
+    scan = inputs.get(SCAN)
+    return Path(str(scan)).name.partition(".")[0] if scan else ""

@@ -74,7 +74,7 @@ def test_quantify_lesions_gives_nodes_and_numbers(logic, a_scan):
     seen = []
     result = logic.quantifyLesions(a_scan, progress=lambda fraction, text: seen.append((fraction, text)))
     assert result.attribution.GetName() == "CT attribution"
-    assert result.segmentation.GetSegmentation().GetNthSegment(0).GetName() == "Lesion 1"
+    assert result.lesions.GetSegmentation().GetNthSegment(0).GetName() == "Lesion 1"
     assert result.table.GetNumberOfRows() == 2
     assert result.values["burden_ml"] == 8.0
     assert seen[0] == (0.25, "Explaining, about 40 s left")
@@ -96,7 +96,7 @@ def test_a_transformed_scan_is_said_in_the_warnings(logic, a_scan):
 
 
 def test_no_volume_is_an_error_with_a_remedy(logic):
-    with pytest.raises(EngineError, match="No volume was given. Choose"):
+    with pytest.raises(EngineError, match="Quantify lesions needs volume.*Chest CT"):
         logic.quantifyLesions(None)
 
 

@@ -65,7 +65,7 @@ def quantify(logic, model, geometry, **options):
 @pytest.mark.parametrize("geometry", IJK_TO_RAS)
 def test_the_lesion_is_found_where_it_is_before_and_after_saving(application, scene, logic, model, geometry, tmp_path):
     result, center = quantify(logic, model, geometry)
-    segmentation = result.segmentation
+    segmentation = result.lesions
     assert segmentation.GetSegmentation().GetNumberOfSegments() == 1
     largest = segmentation.GetSegmentation().GetNthSegmentID(0)
     tolerance = np.linalg.norm(placement(geometry)[:3, :3], axis=0).max()

@@ -1,0 +1,209 @@
+"""Keeps in the scene what belongs to a result as a whole: its numbers, warnings, pictures, and how it was asked for.
+
+The record is a hidden node; every node of the result refers to it. It is saved and read with the scene.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from .EngineErrors import EngineError
+from .LoadedResult import LoadedResult, Picture
+from .ResultAttributes import INPUT_REFERENCE, RECORD_REFERENCE
+
+_NODE_ROLE = "XAI.Node."
+_GIVEN_ROLE = "XAI.Given."
+_CLASS = "vtkMRMLScriptedModuleNode"
+
+
+@dataclass(frozen=True)
+class TaskCall:
+    """How a task was asked for: nodes and values, as the caller gave them. ``settings`` are the job's other fields."""
+
+    task: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def keepRecord(loaded: LoadedResult, call: TaskCall | None = None) -> Any:
+    """Add the record of a result to the scene and return it; records whose nodes are all gone are removed."""
+    _removeOrphans()
+    record = slicer.mrmlScene.AddNewNodeByClass(_CLASS, f"{loaded.inputName} {loaded.task} record".strip())
+    record.SetHideFromEditors(True)
+    content = {
+        "task": loaded.task,
+        "values": loaded.values,
+        "warnings": loaded.warnings,
+        "provenance": loaded.provenance,
+        "hints": {role: dict(hints) for role, hints in loaded.hints.items()},
+        "pictures": {role: asdict(picture) for role, picture in loaded.pictures.items()},
+        "inputName": loaded.inputName,
+    }
+    if call is not None:
+        encoder = _Encoder(record)
+        content["call"] = {
+            "inputs": {name: encoder.encode(value) for name, value in call.inputs.items() if value is not None},
+            "options": {name: encoder.encode(value) for name, value in call.options.items() if value is not None},
+            "settings": dict(call.settings),
+        }
+    record.SetParameter("result", json.dumps(content))
+    for role, node in loaded.nodes.items():
+        record.SetNodeReferenceID(_NODE_ROLE + role, node.GetID())
+    loaded.record = record
+    return record
+
+
+def recordOf(node: Any) -> Any:
+    """Return the record of the result to which a node belongs; None if it belongs to none."""
+    if node is None or _isRecord(node):
+        return node
+    return node.GetNodeReference(RECORD_REFERENCE)
+
+
+def resultOf(node: Any) -> LoadedResult:
+    """Return the result to which a node belongs, with those of its nodes that are still in the scene.
+
+    :raises EngineError: the node belongs to no result.
+    """
+    record = recordOf(node)
+    if record is None:
+        name = node.GetName() if node is not None else "Nothing"
+        raise EngineError(f"{name} is no result of SlicerXAI.", "Choose a map, table or segmentation that it made.")
+    content = _content(record)
+    loaded = LoadedResult(
+        task=content["task"],
+        nodes=_nodes(record),
+        values=content["values"],
+        warnings=content["warnings"],
+        provenance=content["provenance"],
+        hints=content["hints"],
+        pictures={role: Picture(**picture) for role, picture in content["pictures"].items()},
+        inputName=content["inputName"],
+        record=record,
+    )
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    items = (hierarchy.GetItemParent(hierarchy.GetItemByDataNode(item)) for item in loaded.nodes.values())
+    loaded.folderItem = next((item for item in items if item), 0)
+    return loaded
+
+
+def callOf(node: Any, leftOut: Collection[str] = ()) -> TaskCall:
+    """Return how the result of a node was asked for, with the nodes that were given.
+
+    :param leftOut: names of arguments that are not wanted, because others take their place.
+    :raises EngineError: the node belongs to no result, or what was given is no longer there.
+    """
+    loaded = resultOf(node)
+    content = _content(loaded.record).get("call")
+    if content is None:
+        return _callOfFiles(loaded, leftOut)
+    decoder = _Decoder(loaded.record)
+
+    def decoded(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: decoder.decode(name, value) for name, value in values.items() if name not in leftOut}
+
+    return TaskCall(loaded.task, decoded(content["inputs"]), decoded(content["options"]), content["settings"])
+
+
+def namesOfInputs(node: Any) -> dict[str, str]:
+    """Return what was given to the result of a node, by argument, as a reader calls it; also of nodes now gone."""
+    content = _content(recordOf(node)) if recordOf(node) is not None else {}
+    given = (content.get("call") or {}).get("inputs")
+    if given is None:
+        job = (content.get("provenance") or {}).get("job") or {}
+        given = job.get("inputs") or {}
+    return {name: _called(value) for name, value in given.items()}
+
+
+def inputOf(node: Any) -> Any:
+    """Return the node that was explained, or None."""
+    return node.GetNodeReference(INPUT_REFERENCE) if node is not None else None
+
+
+class _Encoder:
+    """Turns nodes into references of the record, so that they outlive a change of identifiers."""
+
+    def __init__(self, record: Any) -> None:
+        self._record = record
+        self._count = 0
+
+    def encode(self, value: Any) -> Any:
+        if isinstance(value, slicer.vtkMRMLNode):
+            role = f"{_GIVEN_ROLE}{self._count}"
+            self._count += 1
+            self._record.SetNodeReferenceID(role, value.GetID())
+            return {"node": role, "name": value.GetName()}
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], slicer.vtkMRMLNode):
+            segments = [value[1]] if isinstance(value[1], str) else list(value[1])
+            return {**self.encode(value[0]), "segments": segments}
+        if isinstance(value, (list, tuple)):
+            return [self.encode(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+
+class _Decoder:
+    def __init__(self, record: Any) -> None:
+        self._record = record
+
+    def decode(self, name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.decode(name, item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        node = self._record.GetNodeReference(value["node"])
+        if node is None:
+            raise EngineError(
+                f"{value['name']}, which was given as {name}, is no longer in the scene.",
+                f"Load it again and give it: rerun(node, {name}=...).",
+            )
+        return (node, value["segments"]) if "segments" in value else node
+
+
+def _callOfFiles(loaded: LoadedResult, leftOut: Collection[str]) -> TaskCall:
+    """Return the call of a result that was read from a folder: its inputs are files."""
+    job = loaded.provenance.get("job")
+    if not job:
+        raise EngineError("It is not known how this result was asked for.", "Start the task anew.")
+    inputs = {name: path for name, path in job["inputs"].items() if name not in leftOut}
+    gone = [path for path in inputs.values() if isinstance(path, str) and path and not Path(path).exists()]
+    if gone:
+        raise EngineError(f"{gone[0]}, from which the result was made, is gone.", "Give the input anew.")
+    settings = {name: job[name] for name in ("model", "device", "seed", "trust_model") if name in job}
+    return TaskCall(loaded.task, inputs, job["options"], settings)
+
+
+def _called(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_called(item) for item in value)
+    if isinstance(value, dict):
+        segments = value.get("segments")
+        return value["name"] + (f" ({', '.join(segments)})" if segments else "")
+    return str(value)
+
+
+def _content(record: Any) -> dict[str, Any]:
+    return json.loads(record.GetParameter("result"))
+
+
+def _isRecord(node: Any) -> bool:
+    return bool(node.IsA(_CLASS)) and bool(node.GetParameter("result")) and node.GetAttribute("ModuleName") is None
+
+
+def _nodes(record: Any) -> dict[str, Any]:
+    roles: list[str] = []
+    record.GetNodeReferenceRoles(roles)
+    found = {role.removeprefix(_NODE_ROLE): record.GetNodeReference(role) for role in roles if _NODE_ROLE in role}
+    return {role: node for role, node in found.items() if node is not None}
+
+
+def _removeOrphans() -> None:
+    for record in slicer.util.getNodesByClass(_CLASS):
+        if _isRecord(record) and not _nodes(record):
+            slicer.mrmlScene.RemoveNode(record)
