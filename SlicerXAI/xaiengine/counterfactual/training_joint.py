@@ -79,7 +79,8 @@ class JointStep:
             fake, features = self.discriminator(made, wanted)
             with torch.no_grad():
                 _, real = self.discriminator(images, wanted[: len(images)])
-            parts["adversarial"] = adversarial * generator_loss(fake)
+            likeness = generator_loss(fake[: len(images)]) + generator_loss(fake[len(images) :])
+            parts["adversarial"] = adversarial * likeness
             parts["features"] = s.features * feature_loss([f[: len(images)] for f in features], real)
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         return loss, parts, (again.detach(), other.detach(), told, asked)

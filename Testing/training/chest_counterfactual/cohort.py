@@ -84,3 +84,20 @@ def _moved(xray: np.ndarray, random: np.random.Generator) -> np.ndarray:
     centre = np.array([31.5, 31.5])
     offset = centre - matrix @ centre + random.uniform(-_SHIFT, _SHIFT, 2)
     return np.clip(ndimage.affine_transform(xray, matrix, offset, order=3, mode="nearest"), 0, 1)
+
+
+def write_held_out(cohort: Cohort, path: Path, count: int = 120) -> None:
+    """The first held-out X-rays as a small file: images, what was added to them (images - clean), opacity, burden."""
+    part = slice(0, count)
+    added = cohort.images[part] - cohort.clean[part]
+    np.savez_compressed(
+        path, images=cohort.images[part], added=added, opacity=cohort.opacity[part],
+        burden=cohort.burden[part].astype(np.float32), source=cohort.source[part].astype(np.int16),
+    )  # fmt: skip
+
+
+def read_held_out(path: Path) -> Cohort:
+    """What :func:`write_held_out` wrote."""
+    with np.load(path) as content:
+        images, opacity, burden = content["images"], content["opacity"], content["burden"]
+        return Cohort(images, images - content["added"], opacity, burden, content["source"])
