@@ -12,7 +12,8 @@ from xaiengine.attribution.methods import METHODS
 from xaiengine.faithfulness.verdict import Check, verdict_line
 from xaiengine.grid import Grid
 from xaiengine.job import Job
-from xaiengine.prediction_maps.evaluating import Effort, Evaluator
+from xaiengine.prediction_maps.effort import Effort
+from xaiengine.prediction_maps.repeated_checks import RepeatedChecks
 from xaiengine.progress import Progress
 from xaiengine.run import run_job
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
@@ -72,15 +73,15 @@ def test_checks_that_explain_again_average_over_the_samples_with_most_of_the_map
     inputs = torch.rand(5, 1, 24, 20, generator=torch.Generator().manual_seed(3))
     maps = np.ones((5, 24, 20)) * np.array([1, 5, 2, 4, 3]).reshape(5, 1, 1)
 
-    def evaluator(rows, kept):
+    def checks_on(rows, kept):
         chosen = inputs[rows]
         case = Case(model.network, ClassTarget(1), chosen, 0 * chosen, (1.0, 1.0), ("late",), ("late",), {})
         effort = Effort(draws=2, models=2, seeds=2, samples_again=kept)
-        return Evaluator(case, maps[rows], effort, method=METHODS["layercam"])
+        return RepeatedChecks(case, maps[rows], effort, METHODS["layercam"])
 
-    together = evaluator([0, 1, 2, 3, 4], 3)
+    together = checks_on([0, 1, 2, 3, 4], 3)
     assert together.judged == [1, 3, 4]
-    alone = [evaluator([row], 1) for row in together.judged]
+    alone = [checks_on([row], 1) for row in together.judged]
     together.randomisation()
     expected = []
     for item in alone:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
 from ..attribution.case import Case
 from ..attribution.feature_maps import explainable
 from ..attribution.forward import TargetForward
-from ..attribution.information import own_statistics
 from ..attribution.methods import Method
 from ..errors import ModelError
 from ..faithfulness.controls import edge_map, random_map, smoothness_of
 from ..faithfulness.curves import ONE_IN_TWENTY, Curve, GameSetting, insertion_deletion, tile_curves
 from ..faithfulness.localisation import localisation
-from ..faithfulness.randomisation import (
-    CASCADE_STAGES,
-    FAITHFUL_SPEARMAN,
-    Cascade,
-    cascading_randomisation,
-    layers_with_parameters,
-)
-from ..faithfulness.sensitivity import infidelity, run_to_run, sensitivity_max, sensitivity_n
+from ..faithfulness.randomisation import Cascade
+from ..faithfulness.sensitivity import infidelity, sensitivity_n
 from ..faithfulness.verdict import Check
-from ..progress import Progress, RepeatedProgress
+from ..progress import Progress
 from ..targets import BinaryTarget, ClassTarget, Target
+from .effort import RANDOM_ORDERS, Effort
+from .repeated_checks import REPEATED_CHECKS, RepeatedChecks
 
 CHECKS = (
     "insertion_deletion",
@@ -41,25 +33,6 @@ CHECKS = (
     "run_to_run",
     "localisation",
 )
-REPEATABLE_SPEARMAN = 0.9
-STABLE_CHANGE = 1.0
-RANDOM_ORDERS = 5
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much work goes into each sampled measure."""
-
-    steps: int = 40
-    orders: int = RANDOM_ORDERS
-    subsets: int = 100
-    perturbations: int = 128
-    draws: int = 6
-    models: int = 2
-    seeds: int = 3
-    tile: int = 8
-    samples_again: int = 3
-    """Samples that checks explain again, those with most of the map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +69,10 @@ class Evaluator:
         self.forward = TargetForward(
             case.network, judged_target(case.target), case.select_output, progress=case.progress
         )
-        amounts = np.abs(maps).reshape(len(maps), -1).sum(1)
-        self.judged = sorted(np.argsort(-amounts, kind="stable")[: max(1, effort.samples_again)].tolist())
+        self.repeated = RepeatedChecks(case, maps, effort, method) if method is not None else None
         self.games = [self._game(row) for row in range(case.samples)]
         self.curves: dict[str, Curve] = {}
         self.sensitivity: tuple[np.ndarray, np.ndarray] | None = None
-        self.cascade: Cascade | None = None
-        self.repeated: RepeatedProgress | None = None
 
     def _game(self, row: int) -> GameSetting:
         part = slice(row, row + 1)
@@ -125,37 +95,30 @@ class Evaluator:
                 if name in names and self.can(name):
                     if progress is not None:
                         progress.stage(name.replace("_", " ").capitalize(), round(self.passes(name)))
-                        self.repeated = RepeatedProgress(progress, self.times(name) * len(self.judged))
-                    checks.append(getattr(self, name)())
-        return Evaluation(tuple(checks), self.curves, self.sensitivity, self.cascade)
+                    if name in REPEATED_CHECKS:
+                        checks.append(self.repeated.run(name, progress))
+                    else:
+                        checks.append(getattr(self, name)())
+        cascade = self.repeated.cascade if self.repeated is not None else None
+        return Evaluation(tuple(checks), self.curves, self.sensitivity, cascade)
 
     def can(self, name: str) -> bool:
-        if name in ("sensitivity_max", "randomisation", "run_to_run"):
-            return self.method is not None
+        if name in REPEATED_CHECKS:
+            return self.repeated is not None
         return name != "localisation" or self.truth is not None
-
-    def times(self, name: str) -> int:
-        """How often a check explains each judged sample; 0 for checks that do not."""
-        effort = self.effort
-        stages = min(CASCADE_STAGES, len(layers_with_parameters(self.case.network)))
-        return {
-            "sensitivity_max": effort.draws + 1,
-            "randomisation": stages * effort.models + 1,
-            "run_to_run": effort.seeds,
-        }.get(name, 0)
 
     def passes(self, name: str) -> float:
         """Forward passes that a check takes, for progress."""
         effort, samples = self.effort, self.case.samples
-        part = len(self.judged) / samples
-        again = self.method.passes(self.case) * part if self.method is not None else 0.0
+        if name in REPEATED_CHECKS:
+            return self.repeated.passes(name) if self.repeated is not None else 0.0
         return {
             "insertion_deletion": 2.0 * effort.steps * (effort.orders + 2) * samples,
             "tiles": 2.0 * effort.steps * (RANDOM_ORDERS + 2) * samples,
             "sensitivity_n": 8.0 * effort.subsets * 3 * samples,
             "infidelity": 3.0 * effort.perturbations * samples,
             "localisation": 1.0,
-        }.get(name, again * self.times(name))
+        }[name]
 
     # Each check averages over the samples; errors of independent samples add in squares.
 
@@ -249,64 +212,6 @@ class Evaluator:
             edges=_mean([item.scaled for item in measured(self.edges())]),
         )
 
-    def sensitivity_max(self) -> Check:
-        draws, case = self.effort.draws, self.case
-        found = [
-            sensitivity_max(
-                lambda inputs, row=row: self.again(row, inputs=inputs), case.inputs[row : row + 1], draws=draws,
-                seed=case.seed,
-            )
-            for row in self.judged
-        ]  # fmt: skip
-        largest = max(item.largest for item in found)
-        return Check(
-            "sensitivity-max",
-            largest,
-            STABLE_CHANGE,
-            f"The map hardly changes when the image changes by 2 % of its range (largest relative change of "
-            f"{draws} draws{self._of_samples()}).",
-            above=False,
-            error=abs(largest - _mean([item.mean for item in found])),
-        )
-
-    def randomisation(self) -> Check:
-        network, runs = self.case.network, self.effort.models
-        found = [
-            cascading_randomisation(
-                lambda twin, row=row: self.again(row, network=twin), network, runs=runs, seed=self.case.seed
-            )
-            for row in self.judged
-        ]
-        self.cascade = replace(
-            found[0],
-            spearman=np.mean([item.spearman for item in found], axis=0),
-            ssim=np.mean([item.ssim for item in found], axis=0),
-            error=_mean([item.error for item in found]),
-        )
-        return Check(
-            "randomisation",
-            self.cascade.final,
-            FAITHFUL_SPEARMAN,
-            f"The map of a model with random weights is a different one (rank correlation with it"
-            f"{self._of_samples()}).",
-            above=False,
-            error=None if math.isnan(self.cascade.error) else self.cascade.error,
-            edges=1.0,
-        )
-
-    def run_to_run(self) -> Check:
-        seeds = range(self.case.seed, self.case.seed + self.effort.seeds)
-        found = [run_to_run(lambda seed, row=row: self.again(row, seed=seed), list(seeds)) for row in self.judged]
-        spread = _mean([item.relative_sd for item in found])
-        return Check(
-            "run to run",
-            min(item.lowest_spearman for item in found),
-            REPEATABLE_SPEARMAN,
-            f"Another seed gives the same map (lowest rank correlation{self._of_samples()}; SD over seeds "
-            f"{spread:.1%} of the mean).",
-            error=spread,
-        )
-
     def localisation(self) -> Check:
         rows = [row for row in range(len(self.maps)) if self.truth[row].any() and not self.truth[row].all()]
         if not rows:
@@ -347,48 +252,6 @@ class Evaluator:
 
     def edges(self) -> list[np.ndarray]:
         return [edge_map(image) for image in self.case.inputs.mean(1).cpu().numpy()]
-
-    def _of_samples(self) -> str:
-        return f", {len(self.judged)} of {self.case.samples} samples" if self.case.samples > 1 else ""
-
-    def again(
-        self,
-        row: int,
-        *,
-        inputs: torch.Tensor | None = None,
-        network: nn.Module | None = None,
-        seed: int | None = None,
-    ) -> np.ndarray:
-        """The method's map (spatial...) of one sample, for other inputs, another network or another seed."""
-        part = slice(row, row + 1)
-        changes: dict = {"inputs": self.case.inputs[part], "baseline": self.case.baseline[part]}
-        if self.case.segments is not None:
-            changes["segments"] = self.case.segments[part]
-        if inputs is not None:
-            changes["inputs"] = inputs
-        if network is not None:
-            changes["network"] = network
-            changes["statistics"] = _statistics_of(network, self.case.inputs)
-        if seed is not None:
-            changes["seed"] = seed
-        if self.repeated is not None:
-            self.repeated.repeat()
-            changes["progress"] = self.repeated
-        case = self.case.with_(**changes)
-        with explainable(case.network):
-            found = self.method.run(case).map[0]
-        return (found.abs() if self.per_input_unit else found).sum(0).float().cpu().numpy()
-
-
-def _statistics_of(network: nn.Module, inputs: torch.Tensor) -> Callable:
-    known: dict = {}
-
-    def lookup(layer: str):  # noqa: ANN202 - ReferenceStatistics
-        if layer not in known:
-            known[layer] = own_statistics(network, layer, inputs)
-        return known[layer]
-
-    return lookup
 
 
 def judged_target(target: Target) -> Target:

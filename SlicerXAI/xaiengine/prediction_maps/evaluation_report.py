@@ -17,7 +17,8 @@ from ..job import RESULT_NAME, read_result, write_text_atomically
 from ..segmentation import read_segmentation
 from ..tasks.explain_prediction import ExplainPredictionOptions
 from ..volume import read_volume
-from .evaluating import CHECKS, Effort, Evaluation, Evaluator
+from .effort import Effort
+from .evaluating import CHECKS, Evaluation, Evaluator
 from .explaining import explained_target, make_case
 from .scan_view import ScanView, view_scan
 
