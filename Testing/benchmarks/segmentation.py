@@ -37,7 +37,7 @@ from xaiengine.errors import XAIError  # noqa: E402
 from xaiengine.grid import Grid  # noqa: E402
 from xaiengine.layers import find_layer, frozen_parameters  # noqa: E402
 from xaiengine.models.explained_model import ExplainedModel, Inferer  # noqa: E402
-from xaiengine.segmentation_maps.estimate import estimate, measure_window  # noqa: E402
+from xaiengine.segmentation_maps.estimate import estimate, measure_cost  # noqa: E402
 from xaiengine.segmentation_maps.explaining import Explaining, MethodSettings  # noqa: E402
 from xaiengine.segmentation_maps.method_list import METHODS  # noqa: E402
 from xaiengine.segmentation_maps.methods import run_method  # noqa: E402
@@ -254,7 +254,7 @@ def large() -> None:
                           ("iba", {"schedule": "reference"})):  # fmt: skip
         job = Explaining(scan, chosen, MethodSettings(**changes))
         _ = job.bottleneck if name == "iba" else job.sample
-        expected = estimate(job, [METHODS[name]], measure_window(job, True, time.process_time))
+        expected = estimate(job, [METHODS[name]], measure_cost(job, [METHODS[name]], time.process_time))
         start = time.process_time()
         run_method(job, METHODS[name])
         took = time.process_time() - start

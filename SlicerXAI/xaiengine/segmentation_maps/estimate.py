@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..console import duration
 from ..device import available_memory
+from ..tail import Tail
 from .explaining import Explaining
 from .method_list import Method
 from .passes import count_passes
@@ -34,11 +35,38 @@ class Estimate:
 
 @dataclass(frozen=True)
 class WindowCost:
-    """Measured on one window: seconds forward without and with a graph and back, and the bytes the graph holds."""
+    """Measured on one window: seconds forward without and with a graph and back, and the bytes the graph holds.
+
+    ``tail``: seconds forward and back from the bottleneck's layer on; None where no bottleneck is asked for.
+    """
 
     forward: float
     both: float
     graph_bytes: int
+    tail: float | None = None
+
+
+def measure_cost(
+    job: Explaining, methods: Sequence[Method], clock: Callable[[], float] = time.perf_counter
+) -> WindowCost:
+    """Time what the methods do with one window."""
+    cost = measure_window(job, any(method.differentiates for method in methods), clock)
+    if not any(method.family == "bottleneck" for method in methods):
+        return cost
+    return replace(cost, tail=_measure_tail(job, clock))
+
+
+def _measure_tail(job: Explaining, clock: Callable[[], float]) -> float:
+    """The second of two passes from the bottleneck's layer on and back."""
+    record = Tail(job.scan.module, f"network.{job.bottleneck}").record(job.sample)
+    seconds = 0.0
+    for _ in range(2):
+        start = clock()
+        with torch.enable_grad():
+            leaf = record.activation.detach().clone().requires_grad_()
+            torch.autograd.grad(record.run(leaf).float().sum(), leaf)
+        seconds = clock() - start
+    return seconds / len(job.sample)
 
 
 def measure_window(
@@ -74,7 +102,8 @@ def estimate(job: Explaining, methods: Sequence[Method], cost: WindowCost) -> Es
     for method in methods:
         ahead, back = count_passes(job, method)
         forward, backward = forward + ahead, backward + back
-        per_method[method.name] = (ahead - back) * cost.forward + back * cost.both
+        both = cost.tail if method.family == "bottleneck" and cost.tail is not None else cost.both
+        per_method[method.name] = (ahead - back) * cost.forward + back * both
     scan = job.scan
     image, output = scan.image.nbytes, scan.output.nbytes
     maps = image * (len(job.targets) + 1) * 3

@@ -12,7 +12,7 @@ import torch
 from ..preprocessing import preprocess
 from ..segmentation import read_segmentation
 from ..volume import read_volume
-from .estimate import estimate, measure_window, memory_warning
+from .estimate import estimate, measure_cost, memory_warning
 from .explaining import Explaining, MethodSettings, SegmentationMap, check_settings
 from .findings import Findings, class_matrix, field_of_view, measure
 from .mending import mend, mending_passes
@@ -59,7 +59,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     job = Explaining(scan, chosen, settings, _baseline_scan(options, scan), regions)
     names = " and ".join(item.target.name for item in chosen)
     context.log(f"{names}: {len(job.touched)} of {window_text(scan.windows.layout)}")
-    cost = measure_window(job, any(method.differentiates for method in methods))
+    cost = measure_cost(job, methods)
     expected = estimate(job, methods, cost)
     context.expect(expected.sentence(), expected.seconds, expected.memory)
     if warning := memory_warning(expected, job):
