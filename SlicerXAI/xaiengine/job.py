@@ -13,7 +13,7 @@ from .errors import InputError, OptionError
 
 RESULT_NAME = "result.json"
 
-ArtifactKind = Literal["volume", "segmentation", "table", "plot", "sequence", "text", "image", "scene"]
+ArtifactKind = Literal["volume", "segmentation", "table", "plot", "sequence", "text", "image", "scene", "data"]
 
 
 class Job(BaseModel):

@@ -1,7 +1,8 @@
 """A generator, an encoder and a model by formulas, whose counterfactuals are known in closed form.
 
-The generator adds weighted pictures: image = background + Σ z_i picture_i, with z normal of a given, very uneven covariance.
-The first picture is a disk (the finding); the model's log-odds are the disk's brightness, so that f(G(z)) = gain · z_0 + c.
+The generator adds weighted pictures: image = background + Σ z_i picture_i, with z normal of a given, very uneven
+covariance. The first picture is a disk (the finding); the model's log-odds are the disk's brightness, so that
+f(G(z)) = gain · z_0 + constant.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class LinearSpace:
         self.mean = 0.1 * torch.randn(DIMENSION, generator=random)
         self.dimension = DIMENSION
         self.generator = None
-        self.settings = SimpleNamespace(size=SIZE, channels=1, latent_size=DIMENSION)
+        self.settings = SimpleNamespace(size=SIZE, channels=1, latent_size=DIMENSION, code_channels=0)
+        self.encoder = self.encode
+        self.device = torch.device("cpu")
 
     @property
     def covariance(self) -> torch.Tensor:
@@ -86,9 +89,9 @@ class LinearSpace:
 class DiskBrightness(nn.Module):
     """One output for images (n, 1, H, W): gain times the mean brightness in the disk, plus a constant."""
 
-    def __init__(self, gain: float = 40.0, constant: float = 12.0, outputs: int = 1, turned: bool = True) -> None:
+    def __init__(self, gain: float = 40.0, constant: float = 12.0, outputs: int = 1) -> None:
         super().__init__()
-        mask = disk().T if turned else disk()  # volumes are seen as (columns, rows)
+        mask = disk()
         self.register_buffer("mask", mask / mask.sum())
         self.gain = nn.Parameter(torch.tensor(gain))
         self.constant = nn.Parameter(torch.tensor(constant))
@@ -125,7 +128,7 @@ class DirectAnswer(ImageAnswer):
     """The answer of a network to images as they are, without a model's preprocessing around it."""
 
     def __init__(self, network: nn.Module | None = None, is_class: bool = True, differentiable: bool = True) -> None:
-        network = network or DiskBrightness(turned=False)
+        network = network or DiskBrightness()
         target = BinaryTarget(True, "opaque") if is_class else RegressionTarget(0, "brightness")
         capabilities = SimpleNamespace(require=lambda need, method: None)
         predictor = SimpleNamespace(
@@ -138,7 +141,7 @@ class DirectAnswer(ImageAnswer):
 
 def slope_of(space: LinearSpace, network: DiskBrightness | None = None) -> torch.Tensor:
     """b (D,) with f(G(z)) = bᵀz + c."""
-    network = network or DiskBrightness(turned=False)
+    network = network or DiskBrightness()
     weight = (network.gain * network.mask).detach()
     return torch.einsum("dhw,hw->d", space.pictures, weight)
 
@@ -148,6 +151,14 @@ def angle_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def pixels(image: torch.Tensor) -> np.ndarray:
-    """An image (1, rows, columns) in [-1, 1] as the values (columns, rows, 1) of a scan in the window."""
+    """An image (1, I, J) in [-1, 1] as the values (I, J, 1) of a scan in the window."""
     low, high = WINDOW
-    return ((image[0].numpy().T + 1) / 2 * (high - low) + low)[..., None].astype(np.float32)
+    return ((image[0].numpy() + 1) / 2 * (high - low) + low)[..., None].astype(np.float32)
+
+
+def stored(space: LinearSpace, **described: object) -> SimpleNamespace:
+    """The space as a generator that was loaded from a folder."""
+    description = {"name": "disks", "window": WINDOW, "spacing": (0.0, 0.0), "plane": "", "training": {}, **described}
+    return SimpleNamespace(
+        space=space, description=SimpleNamespace(**description), digest="2" * 64, source=Path("memory")
+    )

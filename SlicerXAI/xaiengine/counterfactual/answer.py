@@ -74,14 +74,17 @@ def choose_answer(
 ) -> Answer:
     """The answer that a user asked for, see :func:`xaiengine.targets.choose_target`.
 
-    ``output`` (1, K) is the prediction that decides what an empty ``wanted`` stands for; ``decision`` (a
-    probability, or a value of the regression) is where the answer turns over: one half for classes, nowhere for
-    regressions if None.
+    ``output`` (1, K) is the prediction that decides what an empty ``wanted`` stands for (of two classes: the
+    second); ``decision`` (a probability, or a value of the regression) is where the answer turns over: one half
+    for classes, nowhere for regressions if None.
 
     Raises:
         OptionError: no such label, or a decision that is no probability.
     """
-    target = choose_target(model, output, wanted or model.target, against=against)
+    wanted = wanted or model.target
+    if not wanted and model.task != "regression" and len(model.labels) == 2:
+        wanted = model.labels[1]  # the same side for every image, so that directions can be shared
+    target = choose_target(model, output, wanted, against=against)
     is_class = model.task != "regression"
     if decision is None and is_class:
         decision = 0.5

@@ -51,6 +51,7 @@ class Direction:
     slope: float
     intercept: float = 0.0
     sizes: tuple[int, ...] = ()
+    leading: int = 0
     figures: dict[str, Any] = field(default_factory=dict)
 
     def path(self, space: LatentSpace, start: torch.Tensor, refined: tuple | None = None) -> Path:
@@ -66,9 +67,14 @@ class Direction:
 
 @dataclass(frozen=True)
 class FinderSettings:
-    """How much work goes into the finders that ask the model for more than the sample."""
+    """What is sought: ``count`` directions that move the ``leading`` latents only (0: all), and how hard.
+
+    Where a generator has a spatial code, the code says where a finding lies. A direction that serves all images
+    moves the style latents alone: along the code it would add the mean finding in its mean place.
+    """
 
     count: int = 1
+    leading: int = 0
     gradients: int = 200
     style_images: int = 4
     channels: int = 5
@@ -94,13 +100,19 @@ def find(
         raise OptionError(f"The method {method!r} is not known.", f"Use {', '.join(METHODS)}.")
     if method == "style":
         return _by_style(space, answer, sample, settings, progress)
-    vectors = _latent_vectors(method, space, answer, geometry, sample, settings, progress)
+    leading = settings.leading or space.dimension
+    part = geometry.leading(leading)
+    latents = sample.latents[:, :leading]
+    vectors = _latent_vectors(method, space, answer, part, sample, settings, progress)
     found = []
     for number, vector in enumerate(vectors):
-        intercept, slope = surrogate(geometry.score(vector, sample.latents), sample.values)
+        intercept, slope = surrogate(part.score(vector, latents), sample.values)
         if number == 0 and slope < 0:  # an averaged gradient may run against the trend
             vector, slope = -vector, -slope
-        found.append(Direction(_name(method, number), method, "latent", vector, slope, intercept))
+        whole = torch.zeros(space.dimension, device=vector.device)
+        whole[:leading] = vector
+        name = _name(method, number)
+        found.append(Direction(name, method, "latent", whole, slope, intercept, leading=leading))
     return found
 
 
@@ -130,14 +142,16 @@ def _latent_vectors(
     settings: FinderSettings,
     progress: Progress | None,
 ) -> torch.Tensor:
-    latents, values, count = sample.latents, sample.values, settings.count
+    leading, count = geometry.dimension, settings.count
+    latents, values = sample.latents[:, :leading], sample.values
     if method == "weights":
-        candidates = weight_directions(space, WEIGHT_CANDIDATES)
-        chosen = most_related(geometry, candidates, sample, len(candidates))
+        candidates = weight_directions(space, WEIGHT_CANDIDATES)[:, :leading]
+        chosen = most_related(geometry, candidates, latents, values, len(candidates))
         return attributes(geometry, chosen[0], chosen[1:], count)
     if method == "gradient":
         require_gradients(answer, "The averaged gradient")
-        gradients, _ = answer_gradients(space, answer, latents[: settings.gradients], progress)
+        gradients, _ = answer_gradients(space, answer, sample.latents[: settings.gradients], progress)
+        gradients = gradients[:, :leading]
         first = averaged_gradient_direction(geometry, gradients)
         further = active_subspace(geometry, gradients, count + 1) if count > 1 else first[:0]
     else:

@@ -44,7 +44,8 @@ def score_direction(
     turning = float(held_out.values.median()) if turning is None else turning
     figures: dict[str, Any] = {}
     if direction.space == "latent":
-        scores = geometry.score(direction.vector, held_out.latents)
+        leading = direction.leading or geometry.dimension
+        scores = geometry.leading(leading).score(direction.vector[:leading], held_out.latents[:, :leading])
         if answer.answer.is_class:
             figures["auc"] = area_under_curve(scores.cpu().numpy(), (held_out.values > turning).cpu().numpy())
         expected = direction.intercept + direction.slope * scores

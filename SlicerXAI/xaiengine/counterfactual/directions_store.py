@@ -54,7 +54,8 @@ class DirectionSet:
             "settings": self.settings,
             "directions": [
                 {"name": item.name, "method": item.method, "space": item.space, "slope": item.slope,
-                 "intercept": item.intercept, "sizes": list(item.sizes), "figures": item.figures}
+                 "intercept": item.intercept, "sizes": list(item.sizes), "leading": item.leading,
+                 "figures": item.figures}
                 for item in self.directions
             ],
         }  # fmt: skip
@@ -81,7 +82,7 @@ class DirectionSet:
     def _from(cls, content: dict[str, Any], vectors: list[torch.Tensor]) -> DirectionSet:
         directions = tuple(
             Direction(item["name"], item["method"], item["space"], vector, float(item["slope"]),
-                      float(item["intercept"]), tuple(item["sizes"]), item["figures"])
+                      float(item["intercept"]), tuple(item["sizes"]), int(item["leading"]), item["figures"])
             for item, vector in zip(content["directions"], vectors)
         )  # fmt: skip
         return cls(

@@ -12,7 +12,6 @@ import torch
 
 if TYPE_CHECKING:
     from .latent_geometry import LatentGeometry
-    from .latent_sample import LatentSample
     from .latent_space import LatentSpace
 
 
@@ -27,12 +26,14 @@ def weight_directions(space: LatentSpace, count: int) -> torch.Tensor:
     return found
 
 
-def most_related(geometry: LatentGeometry, candidates: torch.Tensor, sample: LatentSample, count: int) -> torch.Tensor:
+def most_related(
+    geometry: LatentGeometry, candidates: torch.Tensor, latents: torch.Tensor, values: torch.Tensor, count: int
+) -> torch.Tensor:
     """The ``count`` candidates (of m, D) whose scores correlate most with the answers, turned to rise with them."""
     units = torch.stack([geometry.unit(candidate) for candidate in candidates])
-    scores = torch.stack([geometry.score(unit, sample.latents) for unit in units])
+    scores = torch.stack([geometry.score(unit, latents) for unit in units])
     centred = scores - scores.mean(1, keepdim=True)
-    values = sample.values - sample.values.mean()
+    values = values - values.mean()
     correlation = centred @ values / (centred.norm(dim=1) * values.norm()).clamp_min(1e-12)
     order = correlation.abs().argsort(descending=True)[:count]
     return units[order] * torch.where(correlation[order] < 0, -1.0, 1.0)[:, None]

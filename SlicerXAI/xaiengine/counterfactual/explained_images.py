@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from ..errors import ModelError
 from ..layers import frozen_parameters
 from ..models.explained_model import ExplainedModel
 from .answer import Answer
-from .preparation import find_preparation, prepared_slice, through_transforms
+from .preparation import find_preparation, prepared_values, through_transforms
 from .slice_replacement import SliceFrame
 
 BATCH = 64
@@ -42,8 +43,12 @@ class ImagePredictor:
 
     def own_output(self) -> torch.Tensor:
         """The network's output (1, K) for the scan's own slice, untouched by the generator."""
+        return self.output_of_slice(self.frame.own_values())
+
+    def output_of_slice(self, values: np.ndarray) -> torch.Tensor:
+        """The output (1, K) for values (C, ...) in the place of the scan's slice, one voxel thick."""
         with torch.no_grad():
-            return self._network(prepared_slice(self.model, self.frame).to(self.model.device))
+            return self._network(prepared_values(self.model, self.frame, values)[None].to(self.model.device))
 
     def _network(self, inputs: torch.Tensor) -> torch.Tensor:
         inputs = inputs.to(self.model.device)

@@ -28,6 +28,10 @@ class LatentGeometry:
         """The spread that the generator's latents have in use, as its training measured it."""
         return cls(space.mean, space.covariance_root)
 
+    def leading(self, count: int) -> LatentGeometry:
+        """The geometry of the first ``count`` latents alone, whatever the others are."""
+        return LatentGeometry(self.mean[:count], self.root[:count, :count])
+
     @property
     def dimension(self) -> int:
         return len(self.mean)

@@ -95,10 +95,18 @@ class GradientPath(Path):
     """
 
     def __init__(
-        self, space: LatentSpace, start: torch.Tensor, answer: ImageAnswer, geometry: LatentGeometry, reach: float
+        self,
+        space: LatentSpace,
+        start: torch.Tensor,
+        answer: ImageAnswer,
+        geometry: LatentGeometry,
+        reach: float,
+        leading: int = 0,
     ) -> None:
+        """``leading``: the number of latents that move, from the first on; 0 moves all."""
         super().__init__(space, start)
         self.reach = reach
+        self._leading = leading or space.dimension
         self._nodes = self._walk(answer, geometry, max(1, round(reach / STEP)))
 
     def latents(self, shifts: torch.Tensor) -> torch.Tensor:
@@ -117,11 +125,13 @@ class GradientPath(Path):
         sign = torch.tensor([[-1.0], [1.0]], device=self.start.device)
         ends = self.start.repeat(2, 1)
         nodes = [ends]
+        part = geometry.leading(self._leading)
         for _ in range(steps):
             gradients, _ = answer_gradients(self.space, answer, ends)
-            move = geometry.steepest(gradients)
-            length = geometry.length(move).clamp_min(1e-12)[:, None]
-            ends = ends + sign * move / length * (self.reach / steps)
+            move = part.steepest(gradients[:, : self._leading])
+            length = part.length(move).clamp_min(1e-12)[:, None]
+            ends = ends.clone()
+            ends[:, : self._leading] += sign * move / length * (self.reach / steps)
             nodes.append(ends)
         walked = torch.stack(nodes)
         return torch.cat([walked[1:, 0].flip(0), walked[:1, 0], walked[1:, 1]])

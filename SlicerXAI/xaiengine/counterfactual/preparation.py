@@ -69,18 +69,18 @@ def through_transforms(model: ExplainedModel, frame: SliceFrame) -> Transform:
     """Images (n, C, S, S) through the model's own transforms, one at a time, to its inputs (n, C, H, W)."""
 
     def prepare(images: torch.Tensor) -> torch.Tensor:
-        found = [_prepared_values(model, frame, frame.on_slice(image)) for image in images.detach().cpu()]
+        found = [prepared_values(model, frame, frame.on_slice(image)) for image in images.detach().cpu()]
         return torch.stack(found).to(images.device)
 
     return prepare
 
 
-def prepared_slice(model: ExplainedModel, frame: SliceFrame) -> torch.Tensor:
-    """The scan's own slice as the network's input (1, C, H, W)."""
-    return _prepared_values(model, frame, frame.own_values())[None]
+def prepared_values(model: ExplainedModel, frame: SliceFrame, values: np.ndarray) -> torch.Tensor:
+    """Values (C, ...) in the place of the slice, one voxel thick, as the network's input (C, H, W).
 
-
-def _prepared_values(model: ExplainedModel, frame: SliceFrame, values: np.ndarray) -> torch.Tensor:
+    Raises:
+        ModelError: other channels than the network takes, or slices of another plane.
+    """
     prepared = preprocess(frame.slice_volume(values), model.preprocessing())
     check_channels(model, prepared.tensor.shape[0])
     axis = SLICE_AXIS[model.inferer.plane] + 1

@@ -23,7 +23,7 @@ DOMAIN_LIMIT = 3.0
 
 @dataclass(frozen=True)
 class Domain:
-    """How images of the generator's domain are reconstructed by the encoder alone, and where their latents lie.
+    """How the encoder alone reconstructs images of the generator's domain, and where their latents lie.
 
     ``l1`` and ``distance`` are medians; ``measured_on`` says over what images.
     """

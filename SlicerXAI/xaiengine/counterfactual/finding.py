@@ -1,0 +1,167 @@
+"""The task find-directions: sample, find, judge on held-out latents, write; and directions found on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import OptionError
+from ..models.explained_model import ExplainedModel
+from ..progress import Progress
+from .answer import Answer, choose_answer
+from .directions import METHODS, Direction, FinderSettings, extra_passes, find
+from .directions_scoring import SHIFTS, score_direction
+from .directions_store import FILE_NAME, DirectionSet
+from .explained_images import ImageAnswer, image_predictor
+from .latent_sample import LatentSample, draw_sample
+from .setting import Setting, check_channels, load_setting
+
+if TYPE_CHECKING:
+    from ..tasks.find_directions import FindDirectionsOptions
+    from ..tasks.task import Context, Outcome
+
+STAGES = ("Asking the model of generated images", "Finding directions", "Judging directions")
+COLUMNS = ("direction", "method", "auc", "r2", "flip_rate", "up", "down", "spearman", "slope", "images")
+
+
+def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
+    """The task find-directions."""
+    from ..tasks.task import Outcome
+
+    context.progress.stage("Preparing")
+    model = context.session.model(options.model, context.device, context.trust_model)
+    setting = load_setting(options.generator, context.device)
+    answer = generated_answer(setting, model, options.target, options.against, options.decision)
+    for note in answer.predictor.notes:
+        context.warn(note)
+    settings = FinderSettings(
+        count=options.attributes, leading=setting.moving(options.subspace), gradients=options.gradients,
+        style_images=options.style_images, channels=options.channels,
+    )  # fmt: skip
+    found = find_directions(
+        setting, answer, chosen_methods(options.methods), settings, samples=options.samples, seed=context.seed,
+        judged=options.judged, reach=options.reach, progress=context.progress,
+    )  # fmt: skip
+    found.save(context.output.path(FILE_NAME))
+    context.output.add(
+        "data", FILE_NAME, "directions", "directions", description="Directions for the task explain-counterfactual."
+    )
+    rows = [figures_row(direction) for direction in found.directions]
+    context.output.table(
+        "directions.csv", COLUMNS, rows, "directions", "table",
+        description="On held-out latents: AUC or R² of the surrogate, flips within reach, rank correlation.",
+    )  # fmt: skip
+    for text in weak_points(found.directions[0]):
+        context.warn(text)
+    first = found.directions[0].figures
+    values = {name: first[name] for name in ("auc", "r2", "flip_rate", "spearman") if first.get(name) is not None}
+    return Outcome(
+        values={"explained_target": answer.answer.name, **values},
+        provenance={
+            "model": {"name": model.name, "digest": model.digest},
+            "generator": {"name": setting.name, "digest": setting.digest},
+            "model_passes": answer.predictor.passes,
+        },
+    )
+
+
+def chosen_methods(names: list[str]) -> list[str]:
+    """The methods of a list, each once. Raises OptionError for an unknown name or an empty list."""
+    methods = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown or not methods:
+        found = f"The method {unknown[0]!r} is not known." if unknown else "No method was named."
+        raise OptionError(found, f"Use one or several of {', '.join(METHODS)}.")
+    return methods
+
+
+def generated_answer(
+    setting: Setting, model: ExplainedModel, target: str, against: str, decision: float | None
+) -> ImageAnswer:
+    """The answer of the model to generated images, where there is no scan. Raises ModelError or OptionError."""
+    check_channels(setting, model)
+    examples = setting.examples()
+    predictor = image_predictor(model, setting.blank_frame(), examples)
+    output = predictor.outputs(examples[:1])
+    return ImageAnswer(predictor, choose_answer(model, output, target, against, decision))
+
+
+def find_directions(
+    setting: Setting,
+    answer: ImageAnswer,
+    methods: list[str],
+    settings: FinderSettings,
+    *,
+    samples: int,
+    seed: int,
+    judged: int,
+    reach: float,
+    progress: Progress,
+    plan: bool = True,
+) -> DirectionSet:
+    """Directions by several methods from one sample, each with its figures on held-out latents."""
+    space, geometry = setting.space, setting.geometry
+    extra = sum(extra_passes(method, space, settings) for method in methods)
+    judging = len(methods) * settings.count * judged * 2 * len(SHIFTS)
+    if plan:
+        progress.plan(list(zip(STAGES, (samples, max(extra, 0.02 * samples), judging))))
+    progress.stage(STAGES[0], samples)
+    sample = draw_sample(space, answer, samples, seed=seed, progress=progress)
+    fitted, held_out = sample.divided()
+    progress.stage(STAGES[1], extra)
+    found: list[Direction] = []
+    with torch.no_grad():
+        for method in methods:
+            found += find(method, space, answer, geometry, fitted, settings, progress)
+    progress.stage(STAGES[2], judging)
+    scored = tuple(
+        direction.with_figures(
+            score_direction(
+                direction, space, answer, geometry, held_out, images=judged, reach=reach, progress=progress
+            )
+        )
+        for direction in found
+    )
+    return DirectionSet(
+        directions=scored,
+        model_digest=answer.predictor.model.digest,
+        generator_digest=setting.digest,
+        target=target_key(answer.answer),
+        values_mean=float(sample.values.mean()),
+        values_spread=sample.spread,
+        settings={"methods": methods, "samples": samples, "seed": seed, "moving_latents": settings.leading,
+                  "values_range": _range(sample)},
+    )  # fmt: skip
+
+
+def target_key(answer: Answer) -> str:
+    """What directions belong to: the same target whatever its decision is."""
+    return answer.name
+
+
+def figures_row(direction: Direction) -> dict[str, Any]:
+    figures = direction.figures
+    named = {name: figures.get(name) for name in COLUMNS if name in figures}
+    return {"direction": direction.name, "method": direction.method, "slope": direction.slope, **named}
+
+
+def weak_points(direction: Direction) -> list[str]:
+    """What the user must know of a direction that does not do well."""
+    figures, found = direction.figures, []
+    if figures.get("flip_rate", 1.0) < 0.9:
+        sides = [f"{name} {figures[name]:.0%}" for name in ("up", "down") if figures.get(name) is not None]
+        found.append(
+            f"The direction '{direction.name}' turns the answer over in {figures['flip_rate']:.0%} of "
+            f"{figures['images']} held-out images only ({', '.join(sides)})."
+        )
+    if figures.get("spearman", 1.0) < 0.9:
+        found.append(
+            f"Along the direction '{direction.name}' the answer does not rise steadily (mean Spearman "
+            f"{figures['spearman']:.2f})."
+        )
+    return found
+
+
+def _range(sample: LatentSample) -> list[float]:
+    return [float(value) for value in sample.values.quantile(torch.tensor([0.05, 0.95]).to(sample.values))]

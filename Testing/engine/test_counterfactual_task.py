@@ -1,0 +1,437 @@
+"""The tasks find-directions and explain-counterfactual from files to artifacts, on a generator by formulas."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from engine.counterfactual_standins import (
+    SIZE,
+    WINDOW,
+    DiskBrightness,
+    LinearSpace,
+    disk,
+    image_model,
+    pixels,
+    slope_of,
+    stored,
+)
+from engine.prediction_models import session_with
+from engine.scans import GRIDS
+from monai.transforms import (
+    EnsureChannelFirst,
+    NormalizeIntensity,
+    Orientation,
+    Resize,
+    ScaleIntensity,
+    ScaleIntensityRange,
+)
+from PIL import Image
+from xaiengine.counterfactual import explaining, finding
+from xaiengine.counterfactual.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.setting import Setting
+from xaiengine.grid import Grid
+from xaiengine.job import Job
+from xaiengine.progress import Progress
+from xaiengine.run import run_job
+from xaiengine.segmentation import Mask, Segmentation, write_segmentation
+from xaiengine.volume import Volume, read_volume, write_volume
+
+SPACE = LinearSpace(mixed=False)
+"""Latents that do not depend on one another: nothing but the disk goes with the answer."""
+GRID = Grid.from_directions((SIZE, SIZE, 1), (2.0, 2.0, 2.0), np.diag([-1.0, -1.0, 1.0]))
+
+
+@pytest.fixture
+def generator(monkeypatch, tmp_path):
+    """The generator by formulas under whatever name a task asks for, and a cache of its own."""
+    monkeypatch.setenv("XAIENGINE_CACHE", str(tmp_path / "cache"))
+
+    def use(**described):
+        described = {"training": {"domain": {"l1": 0.02, "distance": 1.0}}, **described}
+        setting = Setting(stored(SPACE, **described), LatentGeometry.of(SPACE))
+        for module in (explaining, finding):
+            monkeypatch.setattr(module, "load_setting", lambda name, device: setting)
+        return setting
+
+    use()
+    return use
+
+
+def an_image(latent: torch.Tensor | None = None) -> np.ndarray:
+    latent = SPACE.mean.clone() if latent is None else latent
+    return pixels(SPACE.decode(latent[None])[0])
+
+
+def write_image(folder, latent: torch.Tensor | None = None) -> str:
+    return str(write_volume(folder / "image.nrrd", Volume(an_image(latent), GRID, "image")))
+
+
+def run(folder, model, task="explain-counterfactual", progress=None, **options):
+    options = {"model": "disks", "generator": "disks", **options}
+    job = Job(task=task, options=options, output=str(folder / "out"))
+    return run_job(job, progress, session=session_with(model))
+
+
+def explain(folder, model=None, progress=None, volume=None, **options):
+    volume = volume or write_image(folder)
+    options = {"samples": 200, "steps": 20, **options}
+    return run(folder, model or image_model(), progress=progress, volume=volume, **options)
+
+
+def rows_of(result, folder, role) -> list[dict[str, str]]:
+    with open(folder / "out" / result.artifact(role).file, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def figures_of(result, folder) -> dict[str, float]:
+    return {row["figure"]: float(row["value"]) for row in rows_of(result, folder, "figures") if row["value"]}
+
+
+def test_the_true_cause_changes_and_nothing_else(tmp_path, generator):
+    result = explain(tmp_path, method="gradient")
+    assert result.status == "finished", result.error
+    assert result.values["speaks"] == "yes" and result.values["gap"] < 0.01
+    difference = read_volume(tmp_path / "out" / "difference.nrrd").array[..., 0]
+    inside = disk().numpy() > 0
+    assert np.abs(difference[~inside]).max() < 0.02 * np.abs(difference[inside]).mean()
+    assert np.ptp(difference[inside]) < 0.02 * np.abs(difference[inside]).mean()
+    figures = figures_of(result, tmp_path)
+    assert figures["SSIM outside"] > 0.99
+    assert figures["Spearman of shift and answer"] == pytest.approx(1.0)
+
+
+def test_the_flip_is_where_the_formula_says(tmp_path, generator):
+    """f(G(z + t d)) = f(G(z)) + t |b|, so that the answer turns over at t = -f / |b|."""
+    result = explain(tmp_path, method="gradient")
+    slope = float((slope_of(SPACE) @ SPACE.covariance @ slope_of(SPACE)).sqrt())
+    prediction = result.values["prediction"]
+    expected = -np.log(prediction / (1 - prediction)) / slope
+    assert result.values["flip_shift"] == pytest.approx(expected, abs=0.05)
+    brightness = abs(expected) * slope / 40  # of the disk, in image units; the gain is 40
+    change = brightness * float(disk().mean()) * (WINDOW[1] - WINDOW[0]) / 2
+    assert result.values["flip_change"] == pytest.approx(change, rel=0.05)
+
+
+@pytest.mark.parametrize("wanted", [0.05, 0.3, 0.9])
+def test_a_wanted_prediction_is_reached(tmp_path, generator, wanted):
+    result = explain(tmp_path, wanted=wanted)
+    assert result.values["counterfactual_prediction"] == pytest.approx(wanted, abs=0.006)
+    frames = rows_of(result, tmp_path, "frames")
+    ends = [float(frames[0]["prediction"]), float(frames[-1]["prediction"])]
+    assert min(abs(end - wanted) for end in ends) < 0.006
+    assert 0.0 in [float(row["shift (SD)"]) for row in frames]
+
+
+def test_a_prediction_out_of_reach_is_said(tmp_path, generator):
+    result = explain(tmp_path, wanted=0.99999, reach=0.5)
+    assert "is not reached" in (tmp_path / "out" / "verdict.txt").read_text(encoding="utf-8")
+    assert result.status == "finished"
+
+
+def test_a_regression_is_moved_to_a_wanted_value(tmp_path, generator):
+    model = image_model(task="regression")
+    result = explain(tmp_path, model, wanted=4.0)
+    assert result.status == "finished", result.error
+    assert result.values["counterfactual_prediction"] == pytest.approx(4.0, abs=0.1)
+    assert "flip_shift" not in result.values
+    result = explain(tmp_path, model, decision=2.0)
+    assert abs(result.values["flip_shift"]) > 0
+
+
+@pytest.mark.parametrize(
+    "model, target",
+    [
+        (image_model(DiskBrightness(outputs=2), activation="softmax"), "probability of opaque"),
+        (image_model(DiskBrightness(outputs=2), "multilabel", labels=("clear", "opaque")), "probability of opaque"),
+        (image_model(), "probability of opaque"),
+    ],
+)
+def test_classes_and_labels_are_explained(tmp_path, generator, model, target):
+    result = explain(tmp_path, model)
+    assert result.status == "finished", result.error
+    assert result.values["explained_target"] == target
+    assert result.values["spearman"] > 0.99
+
+
+def test_the_other_side_runs_the_other_way(tmp_path, generator):
+    forth, back = explain(tmp_path, target="opaque").values, explain(tmp_path, target="clear").values
+    assert back["prediction"] == pytest.approx(1 - forth["prediction"], abs=1e-5)
+    assert back["flip_shift"] == pytest.approx(-forth["flip_shift"], abs=0.05)
+
+
+@pytest.mark.parametrize("method", ["covariance", "logistic", "ridge", "gradient", "local"])
+def test_every_method_makes_a_series(tmp_path, generator, method):
+    result = explain(tmp_path, method=method)
+    assert result.status == "finished", result.error
+    assert result.values["spearman"] > 0.99 and abs(result.values["flip_shift"]) > 0
+
+
+@pytest.mark.parametrize("refine", ["latent", "plus", "none"])
+def test_every_refinement_keeps_image_and_answer(tmp_path, generator, refine):
+    latent = SPACE.sample(1, 4)[0]
+    result = explain(tmp_path, volume=write_image(tmp_path, latent), refine=refine)
+    assert result.status == "finished", result.error
+    assert result.values["gap"] < 0.02
+    assert figures_of(result, tmp_path)["reconstruction SSIM"] > 0.97
+
+
+def volume_on(grid: Grid, index: int) -> Volume:
+    """A scan whose axial slice ``index`` is the generator's mean image, seen as axial slices are looked at."""
+    setting = Setting(stored(SPACE), LatentGeometry.of(SPACE))
+    empty = Volume(np.full(grid.shape, 40.0, np.float32), grid, "scan")
+    frame = setting.frame(empty, index)
+    return frame.replaced(frame.on_slice(SPACE.decode(SPACE.mean[None])[0]))
+
+
+@pytest.mark.parametrize("name", sorted(GRIDS))
+def test_the_slice_is_changed_in_its_place_whatever_the_geometry(tmp_path, generator, name):
+    """The disk's place in the patient follows from the generator's image alone; all other voxels stay."""
+    grid = GRIDS[name]
+    axis = grid.index_axis(2)
+    index = grid.shape[axis] // 2
+    scan = volume_on(grid, index)
+    path = str(write_volume(tmp_path / "scan.nrrd", scan))
+    steps = lambda: [EnsureChannelFirst(), Orientation("LPS"), to_unit()]  # noqa: E731
+    model = image_model(SeesTheDiskAnywhere(), preprocessing=steps)
+    result = explain(tmp_path, model, volume=path, slice=str(index), domain_limit=50.0)
+    assert result.status == "finished", result.error
+    changed = read_volume(tmp_path / "out" / "counterfactual.nrrd")
+    assert changed.grid.same_as(grid)
+    others = np.delete(changed.array, index, axis)
+    np.testing.assert_array_equal(others, np.delete(scan.array, index, axis))
+    difference = read_volume(tmp_path / "out" / "difference.nrrd")
+    assert difference.grid.same_as(grid)
+    amount = np.abs(difference.array)
+    centre = np.array([(amount * axis_index).sum() for axis_index in np.indices(grid.shape)]) / amount.sum()
+    assert np.linalg.norm(grid.index_to_ras(centre) - disk_in_patient(grid, axis, index)) < 3.0
+
+
+def to_unit():
+    return ScaleIntensityRange(*WINDOW, -1.0, 1.0)
+
+
+class SeesTheDiskAnywhere(torch.nn.Module):
+    """Brightness of the brightest part: a network that takes slices of any size and orientation."""
+
+    def forward(self, images):
+        pooled = torch.nn.functional.adaptive_avg_pool2d(images, 16)
+        return (pooled.flatten(1).logsumexp(1) - 4.5)[:, None] * 30
+
+
+def disk_in_patient(grid: Grid, axis: int, index: int) -> np.ndarray:
+    """The RAS centre of the disk by rule: the image covers the slice, its axes run to the left and to the back."""
+    rows, columns = np.nonzero(disk().numpy())
+    place = np.array([rows.mean(), columns.mean()])
+    middle = (np.array(grid.shape) - 1) / 2
+    middle[axis] = index
+    others = [number for number in range(3) if number != axis]
+    pixel = max(grid.shape[number] * grid.spacing[number] for number in others) / SIZE
+    offset = np.zeros(3)
+    for value, direction in zip((place - (SIZE - 1) / 2) * pixel, ((0, -1), (1, -1))):
+        number = next(n for n in others if grid.anatomical_axes[n][0] == direction[0])
+        offset += value * direction[1] * grid.anatomical_axes[number][1] * grid.directions[:, number]
+    return grid.index_to_ras(middle) + offset
+
+
+def test_pictures_are_explained(tmp_path, generator):
+    picture = Image.fromarray(an_image()[..., 0].T.round().astype(np.uint8))
+    picture.save(tmp_path / "image.png")
+    result = explain(tmp_path, volume=str(tmp_path / "image.png"))
+    assert result.status == "finished", result.error
+    assert result.values["speaks"] == "yes"
+
+
+def test_the_series_is_a_sequence_with_its_predictions_as_names(tmp_path, generator):
+    import nrrd
+
+    result = explain(tmp_path, frames=7)
+    data, header = nrrd.read(str(tmp_path / "out" / "series.seq.nrrd"))
+    assert data.shape == (7, SIZE, SIZE, 1)
+    frames = rows_of(result, tmp_path, "frames")
+    names = header["axis 0 index values"].split(" ")
+    assert len(names) == 7
+    assert float(names[0].split("%20")[0]) == pytest.approx(float(frames[0]["prediction"]), rel=0.01)
+    middle = read_volume(write_image(tmp_path)).array
+    np.testing.assert_allclose(data[3, ..., 0], middle[..., 0], atol=2.0)
+
+
+def test_film_strip_and_animation_show_every_frame(tmp_path, generator):
+    explain(tmp_path, frames=5)
+    with Image.open(tmp_path / "out" / "film_strip.png") as strip:
+        assert strip.width > 5 * 100
+    with Image.open(tmp_path / "out" / "animation.gif") as animation:
+        assert animation.n_frames == 8  # there and back
+
+
+def test_a_given_region_is_what_the_figures_are_about(tmp_path, generator):
+    masks = [Mask("finding", disk().numpy()[..., None] > 0)]
+    path = str(write_segmentation(tmp_path / "region.seg.nrrd", Segmentation.from_masks(masks, GRID)))
+    figures = figures_of(explain(tmp_path, region=path, method="gradient"), tmp_path)
+    assert figures["off-target share"] < 0.02
+    assert figures["region's part of the image"] == pytest.approx(float(disk().mean()))
+    elsewhere = [Mask("elsewhere", np.roll(disk().numpy(), 14, 0)[..., None] > 0)]
+    write_segmentation(tmp_path / "region.seg.nrrd", Segmentation.from_masks(elsewhere, GRID))
+    assert figures_of(explain(tmp_path, region=path), tmp_path)["off-target share"] > 0.98
+
+
+def test_detail_of_the_scan_stays_where_nothing_changed(tmp_path, generator):
+    values = an_image()
+    speckle = np.random.default_rng(0).normal(0, 3.0, values.shape).astype(np.float32)
+    path = str(write_volume(tmp_path / "image.nrrd", Volume(values + speckle, GRID, "image")))
+    explain(tmp_path, volume=path, detail="masked", method="gradient", domain_limit=1e6)
+    changed = read_volume(tmp_path / "out" / "counterfactual.nrrd").array
+    far = np.ones((SIZE, SIZE), bool)
+    far[1:24, 7:30] = False
+    np.testing.assert_allclose(changed[far], (values + speckle)[far], atol=0.1)
+    assert np.abs(changed - values - speckle).max() > 5
+
+
+class TwoSided(torch.nn.Module):
+    """Answers as for the disk, but differently to images that are not exactly the generator's."""
+
+    def __init__(self):
+        super().__init__()
+        self.disk = DiskBrightness()
+
+    def forward(self, images):
+        fine = (images[:, :, 1:] - images[:, :, :-1]).abs().mean((1, 2, 3))[:, None]
+        return self.disk(images) - 200 * torch.relu(fine - 0.08)
+
+
+def test_a_reconstruction_that_changes_the_answer_does_not_speak_for_the_scan(tmp_path, generator):
+    values = an_image() + np.random.default_rng(0).normal(0, 25.0, (SIZE, SIZE, 1)).astype(np.float32)
+    path = str(write_volume(tmp_path / "image.nrrd", Volume(values, GRID, "image")))
+    result = explain(tmp_path, image_model(TwoSided()), volume=path, domain_limit=1e6)
+    assert result.status == "finished", result.error
+    assert result.values["speaks"] == "no"
+    assert result.values["gap"] > 0.1
+    assert "does not speak for this scan" in (tmp_path / "out" / "verdict.txt").read_text(encoding="utf-8")
+    assert any("does not speak" in text for text in result.warnings)
+
+
+def test_an_image_unlike_the_domain_is_refused_with_its_score(tmp_path, generator):
+    generator(training={"domain": {"l1": 0.01, "distance": 1.0}})
+    noise = np.random.default_rng(0).uniform(0, 255, (SIZE, SIZE, 1)).astype(np.float32)
+    path = str(write_volume(tmp_path / "noise.nrrd", Volume(noise, GRID, "noise")))
+    result = explain(tmp_path, volume=path)
+    assert result.status == "failed"
+    assert "domain score" in result.error.message and "domain_limit" in result.error.remedy
+    assert explain(tmp_path).status == "finished"
+
+
+def test_a_model_of_another_size_is_fed_resampled_images_and_that_is_said(tmp_path, generator):
+    model = image_model(FixedSize(), example_shape=(1, 1, 48, 48))
+    result = explain(tmp_path, model)
+    assert result.status == "finished", result.error
+    assert any("were resampled" in text for text in result.warnings)
+    result = explain(tmp_path, image_model(FixedSize(), example_shape=()))
+    assert result.status == "failed" and "32 x 32" in result.error.message
+
+
+class FixedSize(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        weight = torch.nn.functional.interpolate(disk()[None, None], (48, 48), mode="bilinear")
+        self.head = torch.nn.Linear(48 * 48, 1)
+        with torch.no_grad():
+            self.head.weight.copy_(40 * weight.flatten(1) / weight.sum())
+            self.head.bias.fill_(12.0)
+
+    def forward(self, images):
+        return self.head(images.flatten(1))
+
+
+def test_a_model_that_resizes_itself_needs_no_notice(tmp_path, generator):
+    steps = lambda: [EnsureChannelFirst(), to_unit(), Resize((48, 48, 1), mode="bilinear")]  # noqa: E731
+    result = explain(tmp_path, image_model(FixedSize(), preprocessing=steps))
+    assert result.status == "finished", result.error
+    assert not result.warnings
+    assert result.values["spearman"] > 0.99
+
+
+def test_a_preprocessing_that_cannot_be_differentiated_is_said(tmp_path, generator):
+    steps = lambda: [EnsureChannelFirst(), to_unit(), ScaleIntensity(0.0, 1.0)]  # noqa: E731
+    model = image_model(DiskBrightness(gain=20.0, constant=-8.0), preprocessing=steps)
+    result = explain(tmp_path, model, samples=100)
+    assert result.status == "finished", result.error
+    assert any("cannot be differentiated" in text for text in result.warnings)
+    assert result.provenance["inversion"]["answer_in_loss"] is False
+    result = explain(tmp_path, model, method="gradient", samples=100)
+    assert result.status == "failed" and "covariance" in result.error.remedy
+
+
+def test_standardised_images_are_differentiated(tmp_path, generator):
+    steps = lambda: [EnsureChannelFirst(), to_unit(), NormalizeIntensity()]  # noqa: E731
+    result = explain(tmp_path, image_model(DiskBrightness(4.0, 3.0), preprocessing=steps))
+    assert result.status == "finished", result.error
+    assert result.provenance["inversion"]["answer_in_loss"] is True
+
+
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        (image_model(in_channels=3), {}, "3 channels"),
+        (image_model(DiskBrightness(gain=0.0)), {}, "the same of all"),
+        (image_model(), {"wanted": 1.5}, "between 0 and 1"),
+        (image_model(), {"decision": 2.0}, "no probability"),
+        (image_model(), {"target": "cat"}, "opaque"),
+        (image_model(), {"slice": "7"}, "Choose 0 to 0"),
+        (image_model(), {"slice": "best"}, "not known"),
+        (image_model(), {"method": "local", "refine": "plus"}, "refine"),
+        (image_model(), {"direction": "9"}, "0 Covariance"),
+        (image_model(), {"directions": "absent.safetensors"}, "cannot be read"),
+    ],
+)
+def test_bad_input_is_refused_with_a_remedy(tmp_path, generator, model, options, message):
+    result = explain(tmp_path, model, **options)
+    assert result.status == "failed"
+    assert message in f"{result.error.message} {result.error.remedy}" and result.error.remedy
+    assert not result.error.details
+
+
+def test_directions_are_found_and_given_to_the_explanation(tmp_path, generator):
+    options = {"methods": ["covariance", "logistic"], "samples": 300}
+    result = run(tmp_path, image_model(), task="find-directions", **options)
+    assert result.status == "finished", result.error
+    assert result.values["flip_rate"] == 1.0 and result.values["auc"] > 0.98
+    assert [row["method"] for row in rows_of(result, tmp_path, "table")] == ["covariance", "logistic"]
+    kept = tmp_path / "kept.safetensors"
+    (tmp_path / "out" / "directions.safetensors").rename(kept)
+    found = explain(tmp_path, directions=str(kept), direction="logistic")
+    assert found.status == "finished", found.error
+    assert found.provenance["direction"] == "Logistic regression"
+    other = image_model(target="clear")
+    refused = explain(tmp_path, other, directions=str(kept))
+    assert refused.status == "failed" and "probability of clear" in refused.error.message
+
+
+def test_directions_found_once_are_used_again(tmp_path, generator):
+    first, second = explain(tmp_path), explain(tmp_path)
+    assert second.provenance["model_passes"] < first.provenance["model_passes"] + 1
+    assert len(list((tmp_path / "cache" / "directions").iterdir())) == 1
+    for name in ("flip_shift", "spearman", "counterfactual_prediction"):
+        assert first.values[name] == pytest.approx(second.values[name], rel=1e-4)
+
+
+def test_unknown_methods_are_refused(tmp_path, generator):
+    result = run(tmp_path, image_model(), task="find-directions", methods=["magic"])
+    assert result.status == "failed" and "covariance" in result.error.remedy
+    result = run(tmp_path, image_model(DiskBrightness(gain=0.0)), task="find-directions", samples=60)
+    assert "no direction changes its answer" in result.error.message
+
+
+def test_cancelling_leaves_no_artifact(tmp_path, generator):
+    seen = []
+    progress = Progress(lambda event: seen.append(event), cancelled=lambda: len(seen) > 2, interval=0)
+    result = explain(tmp_path, progress=progress)
+    assert result.status == "cancelled"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
+
+
+def test_the_network_is_left_as_it_was(tmp_path, generator):
+    model = image_model()
+    explain(tmp_path, model)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.network.parameters())
