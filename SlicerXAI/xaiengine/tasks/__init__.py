@@ -16,6 +16,8 @@ TASKS = {
     "explain-prediction": "explain_prediction:ExplainPrediction",
     "evaluate-explanation": "evaluate_explanation:EvaluateExplanation",
     "explain-segmentation": "explain_segmentation:ExplainSegmentation",
+    "find-directions": "find_directions:FindDirections",
+    "explain-counterfactual": "explain_counterfactual:ExplainCounterfactual",
 }
 
 
