@@ -75,7 +75,7 @@ def xml_of(script: Path) -> str:
     from xaiengine.cli_xml import cli_xml
     from xaiengine.tasks import find_task
 
-    task = re.search(r'main\("([^"]+)"\)', script.read_text(encoding="utf-8")).group(1)
+    task = re.search(r'main\("([^"]+)"', script.read_text(encoding="utf-8")).group(1)
     return cli_xml(find_task(task), __version__)
 
 

@@ -4,14 +4,11 @@
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
+HERE = Path(__file__).resolve().parent
 
 if __name__ == "__main__":
-    if "--xml" in sys.argv[1:]:  # Slicer waits for five seconds only: answer before anything is imported
-        sys.stdout.buffer.write(HERE.with_suffix(".xml").read_bytes())
-        sys.exit(0)
-    # Beside this module in a source checkout, among the scripted modules in an installed extension.
-    sys.path += [str(HERE.parents[1]), str(HERE.parents[1] / "qt-scripted-modules")]
-    from xaiengine.slicer_cli import main
+    # The engine lies beside this module's folder: in the checkout, and in an installed extension.
+    sys.path += [str(HERE.parent), str(HERE.parent / "qt-scripted-modules")]
+    from xaiengine.slicer_cli_start import main
 
-    sys.exit(main("quantify-lesions"))
+    sys.exit(main("quantify-lesions", __file__))

@@ -1,0 +1,128 @@
+"""The modules that explain, by Slicer's own CLI engine, with the real engine and models whose cause is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicer
+from engine.segmentation_bundles import bright_bundle
+from host.bright_lesion import LESION_HU, make_patient, write_model
+from host.cli_engine import SUPPORTED, CommandLineModule
+from xaiengine.cli_xml import output_name
+from xaiengine.tasks import find_task
+
+PACKAGE = Path(__file__).resolve().parents[2] / "SlicerXAI"
+SHAPE = (20, 18, 12)
+NODES = {"volume": "vtkMRMLScalarVolumeNode", "segmentation": "vtkMRMLLabelMapVolumeNode", "table": "vtkMRMLTableNode"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SUPPORTED, reason="Slicer's CLI engine is reached on Linux only"),
+]
+
+
+def run_module(name: str, task: str, folder: Path, **parameters):
+    """Run a module as Slicer does, with a node or a file for each of its outputs."""
+    module = CommandLineModule(PACKAGE / name / f"{name}.py")
+    outputs = {}
+    for item in find_task(task).outputs:
+        made = slicer.mrmlScene.AddNewNodeByClass(NODES[item.kind], item.role) if item.kind in NODES else None
+        outputs[item.role] = made or folder / f"{item.role}.{'png' if item.kind == 'image' else 'txt'}"
+    wanted = {output_name(item): outputs[item.role] for item in find_task(task).outputs}
+    node = module.create_node(**parameters, **wanted, output=str(folder / "result"))
+    module.run(node)
+    return SimpleNamespace(node=node, **outputs)
+
+
+def result_of(folder: Path) -> dict:
+    return json.loads((folder / "result" / "result.json").read_text(encoding="utf-8"))
+
+
+def finished(run, folder: Path) -> dict:
+    assert run.node.GetErrorText() == ""
+    assert run.node.GetStatusString() == "Completed"
+    result = result_of(folder)
+    assert result["status"] == "finished"
+    return result
+
+
+def a_patient():
+    ijkToRas = np.diag([-9.0, -9.0, 14.0, 1.0])
+    ijkToRas[:3, 3] = [80.0, 85.0, -90.0]
+    center = (ijkToRas @ [*((np.array(SHAPE) - 1) / 2), 1.0])[:3] + [20.0, -12.0, 16.0]
+    scan, _ = make_patient(ijkToRas, SHAPE, center)
+    return scan, slicer.util.arrayFromVolume(scan) == LESION_HU
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> str:
+    return str(write_model(tmp_path_factory.mktemp("classifier") / "bright"))
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory) -> str:
+    return str(bright_bundle(tmp_path_factory.mktemp("segmenter")))
+
+
+def explain(folder, classifier, scan, **more):
+    options = {"methods": ["gradcam", "input_x_gradient"], "baseline": "zero", "target": "lesion", **more}
+    return run_module("XAIExplainPrediction", "explain-prediction", folder, volume=scan, model=classifier, **options)
+
+
+def test_a_prediction_is_explained_and_the_map_checked(scene, tmp_path, classifier):
+    scan, lesion = a_patient()
+    first = tmp_path / "explained"
+    first.mkdir()
+    run = explain(first, classifier, scan)
+    values = finished(run, first)["values"]
+    evidence = slicer.util.arrayFromVolume(run.attribution)
+    assert evidence[lesion].mean() > 10 * evidence[~lesion].mean()
+    assert run.methods.GetNumberOfRows() == 2
+    assert run.node.GetParameterAsString("explained_target") == values["explained_target"] == "logit of lesion"
+    assert float(run.node.GetParameterAsString("map_sum")) == pytest.approx(values["map_sum"])
+    assert run.picture.read_bytes().startswith(b"\x89PNG")
+
+    second = tmp_path / "checked"
+    second.mkdir()
+    checked = run_module(
+        "XAIEvaluateExplanation", "evaluate-explanation", second, volume=scan, model=classifier,
+        explanation=run.attribution, method="input_x_gradient", target="lesion", checks=["insertion_deletion", "tiles"],
+        most_samples=1, steps=6, orders=2, baseline="zero",
+    )  # fmt: skip
+    found = finished(checked, second)
+    assert checked.checks.GetNumberOfRows() == int(checked.node.GetParameterAsString("checks_done"))
+    assert checked.verdict.read_text(encoding="utf-8").strip() == found["values"]["verdict"]
+
+
+def test_a_segmentation_is_explained(scene, tmp_path, segmenter):
+    voxels = np.random.default_rng(0).normal(0, 0.1, SHAPE[::-1]).astype(np.float32)
+    voxels[4:8, 6:11, 8:13] += 2.0
+    scan = slicer.util.addVolumeFromArray(voxels, name="MR")
+    run = run_module(
+        "XAIExplainSegmentation", "explain-segmentation", tmp_path, volume=scan, model=segmenter,
+        methods=["input-x-gradient"], receptive_field=False,
+    )  # fmt: skip
+    values = finished(run, tmp_path)["values"]
+    bright = slicer.util.arrayFromVolume(scan) > 1
+    evidence = slicer.util.arrayFromVolume(run.attribution)
+    assert np.abs(evidence[bright]).mean() > 10 * np.abs(evidence[~bright]).mean()
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.target) > 0, bright)
+    assert float(run.node.GetParameterAsString("target_ml")) == pytest.approx(values["target_ml"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"methods": ["gradcam"], "target": "tumour"}, "tumour"), ({"methods": ["no_such_method"]}, "no_such_method")],
+)
+def test_a_failure_is_told_alike_by_exit_code_message_and_result(scene, tmp_path, classifier, options, reason):
+    scan, _ = a_patient()
+    run = explain(tmp_path, classifier, scan, **options)
+    assert run.node.GetStatusString() == "Completed with errors"
+    error = result_of(tmp_path)["error"]
+    assert reason in error["message"]
+    assert error["message"] in run.node.GetErrorText() and error["remedy"] in run.node.GetErrorText()
+    assert run.attribution.GetImageData() is None
