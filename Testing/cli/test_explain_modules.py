@@ -90,7 +90,8 @@ def test_a_prediction_is_explained_and_the_map_checked(scene, tmp_path, classifi
     second.mkdir()
     checked = run_module(
         "XAIEvaluateExplanation", "evaluate-explanation", second, volume=scan, model=classifier,
-        explanation=run.attribution, method="input_x_gradient", target="lesion", checks=["insertion_deletion", "tiles"],
+        explanation=run.attribution, method="input_x_gradient", target="lesion",
+        checks=["insertion_deletion", "tiles"],
         most_samples=1, steps=6, orders=2, baseline="zero",
     )  # fmt: skip
     found = finished(checked, second)
