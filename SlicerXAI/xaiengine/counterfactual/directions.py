@@ -14,7 +14,7 @@ from .directions_gradient import answer_gradients, averaged_gradient_direction, 
 from .directions_linear import covariance_direction, logistic_direction, ridge_direction
 from .directions_style import StyleSpread, channel_effects, style_directions
 from .directions_weights import most_related, weight_directions
-from .paths import LatentPath, Path, RefinedPath, StylePath
+from .paths import CounterfactualPath, LatentPath, RefinedPath, StylePath
 
 if TYPE_CHECKING:
     from .explained_images import ImageAnswer
@@ -54,7 +54,7 @@ class Direction:
     leading: int = 0
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def path(self, space: LatentSpace, start: torch.Tensor, refined: tuple | None = None) -> Path:
+    def path(self, space: LatentSpace, start: torch.Tensor, refined: tuple | None = None) -> CounterfactualPath:
         """The way of one image's latent (D,) along this direction; ``refined`` is its W+ and code, if it has them."""
         vector = self.vector.to(start)
         if self.space == "style":

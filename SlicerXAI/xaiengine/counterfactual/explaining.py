@@ -20,8 +20,7 @@ from .explained_images import ImageAnswer, image_predictor
 from .finding import find_directions, generated_answer, target_key, weak_points
 from .inversion import Inversion, invert
 from .latent_sample import draw_sample
-from .paths import GradientPath
-from .paths import Path as CounterfactualPath
+from .paths import CounterfactualPath, GradientPath
 from .realism import DomainScore, check_domain, domain_score
 from .series import Along, Place, Series, make_series, place_of, reach_of, smallest_flip, symmetric_shifts
 from .setting import Setting, check_channels, load_setting

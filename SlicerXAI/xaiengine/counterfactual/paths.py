@@ -19,7 +19,7 @@ STEP = 0.25
 """SDs between two gradients of a local path."""
 
 
-class Path(ABC):
+class CounterfactualPath(ABC):
     """Images of one start latent (D,) by how far it is shifted; 0 is the reconstruction."""
 
     reach: float = float("inf")
@@ -38,7 +38,7 @@ class Path(ABC):
         return self.start.expand(len(shifts), -1)
 
 
-class LatentPath(Path):
+class LatentPath(CounterfactualPath):
     """z + t d."""
 
     def __init__(self, space: LatentSpace, start: torch.Tensor, direction: torch.Tensor) -> None:
@@ -53,7 +53,7 @@ class LatentPath(Path):
             return self.space.decode(self.latents(shifts))
 
 
-class RefinedPath(Path):
+class RefinedPath(CounterfactualPath):
     """A start that was refined in W+: every latent of W+ moves by t d."""
 
     def __init__(
@@ -73,7 +73,7 @@ class RefinedPath(Path):
             return self.space.decode_plus(self.w_plus + w[:, None], moved)
 
 
-class StylePath(Path):
+class StylePath(CounterfactualPath):
     """Styles s + t v (K,); latents and spatial code stay."""
 
     def __init__(
@@ -88,7 +88,7 @@ class StylePath(Path):
             return shifted_images(self.space, self.start.expand(len(shifts), -1), moved, self.sizes)
 
 
-class GradientPath(Path):
+class GradientPath(CounterfactualPath):
     """The path of this one image along Σ∇f(G(z)), renewed every quarter of an SD, both ways.
 
     It serves where no direction is good for all images, as where the place of a finding lies in a spatial code.

@@ -24,6 +24,9 @@ from .slice_replacement import SliceFrame
 EQUAL = 2e-3
 """Largest difference, as a part of the input's range, at which the found operation counts as the same."""
 
+LEVELS = 17
+"""Gray values tried to find one that is not clipped."""
+
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -120,9 +123,9 @@ def find_preparation(
 def _probe(slow: Transform, example: torch.Tensor) -> LinearPreparation | None:
     """The linear operation, from its answers to flat images and to single bright rows and columns."""
     _, channels, size, _ = example.shape
-    flat = torch.zeros(1, channels, size, size)
+    level, step = _unclipped_level(slow, channels, size), 0.05
+    flat = torch.full((1, channels, size, size), level)
     base = slow(flat)[0]
-    step = 0.5
     answer = (slow(flat + step)[0] - base) / step
     whole = answer[0]
     if float(whole.abs().max()) < 1e-12 or len(answer) != channels:
@@ -137,8 +140,18 @@ def _probe(slow: Transform, example: torch.Tensor) -> LinearPreparation | None:
     rows = (by_row[:, high] if turned else by_row[:, :, wide]).T
     columns = (by_column[:, :, wide] if turned else by_column[:, high]).T / whole[high, wide]
     gain = (answer[:, high, wide] / whole[high, wide])[:, None, None]
+    offset = base - level * answer
     lowest, highest = (float(extreme) for extreme in torch.stack([slow(flat - 20), slow(flat + 20)]).aminmax())
     reach = float(answer.abs().max()) * 15  # an unclipped answer moves by 20 times its slope
     low = lowest if float(base.min()) - lowest < reach else -np.inf
     high_end = highest if highest - float(base.max()) < reach else np.inf
-    return LinearPreparation(rows, columns, gain, base, low, high_end, turned)
+    return LinearPreparation(rows, columns, gain, offset, low, high_end, turned)
+
+
+def _unclipped_level(slow: Transform, channels: int, size: int) -> float:
+    """A gray value around which the transforms clip least: models look at narrower windows than generators show."""
+    levels = torch.linspace(-1, 1, LEVELS)
+    answers = torch.stack([slow(torch.full((1, channels, size, size), float(level)))[0] for level in levels])
+    slopes = answers.diff(dim=0).abs().flatten(1).sum(1)
+    steepest = torch.minimum(slopes[:-1], slopes[1:])
+    return float(levels[1 + int(steepest.argmax())])

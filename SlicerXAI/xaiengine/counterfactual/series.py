@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .paths import Path
+from .paths import CounterfactualPath
 
 ANSWER = Callable[[torch.Tensor], torch.Tensor]
 COARSE = 12
@@ -53,7 +53,7 @@ class Series:
 class Along:
     """The answer along one path; remembers what it has been asked, since no image needs to be made twice."""
 
-    def __init__(self, path: Path, answer: ANSWER, reach: float) -> None:
+    def __init__(self, path: CounterfactualPath, answer: ANSWER, reach: float) -> None:
         self.path = path
         self.reach = min(reach, path.reach)
         self._answer = answer
@@ -119,7 +119,7 @@ def reach_of(flip: Place | None, along: Along) -> float:
     return min(along.reach, max(LEAST_REACH, MARGIN * abs(flip.shift)))
 
 
-def make_series(path: Path, answer: ANSWER, shifts: torch.Tensor) -> Series:
+def make_series(path: CounterfactualPath, answer: ANSWER, shifts: torch.Tensor) -> Series:
     """The images and answers at ascending shifts (n,), of which one must be 0."""
     frames = path.images(shifts)
     base = int(shifts.abs().argmin())

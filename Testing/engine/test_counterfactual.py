@@ -1,0 +1,427 @@
+"""Inversion, series, preparation and geometry of counterfactual images, against formulas and other libraries."""
+
+from __future__ import annotations
+
+import nrrd
+import numpy as np
+import pytest
+import torch
+from engine.counterfactual_standins import (
+    SIZE,
+    DirectAnswer,
+    DiskBrightness,
+    LinearSpace,
+    disk,
+    image_model,
+    slope_of,
+)
+from engine.scans import GRIDS, SHEARED
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirst,
+    Flip,
+    NormalizeIntensity,
+    Orientation,
+    Resize,
+    ScaleIntensity,
+    ScaleIntensityRange,
+    Spacing,
+    SpatialPad,
+)
+from skimage.metrics import structural_similarity
+from xaiengine.counterfactual.answer import choose_answer
+from xaiengine.counterfactual.difference import blend_mask, changed_region, share_inside
+from xaiengine.counterfactual.figures import series_figures, verdict
+from xaiengine.counterfactual.frame_sequence import write_sequence
+from xaiengine.counterfactual.inversion import invert, pyramid_l1
+from xaiengine.counterfactual.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.paths import GradientPath, LatentPath, RefinedPath
+from xaiengine.counterfactual.preparation import LinearPreparation, find_preparation, through_transforms
+from xaiengine.counterfactual.realism import Domain, check_domain, domain_score, identity
+from xaiengine.counterfactual.series import (
+    Along,
+    make_series,
+    place_of,
+    reach_of,
+    smallest_flip,
+    symmetric_shifts,
+)
+from xaiengine.counterfactual.similarity import mean_similarity, similarity_map
+from xaiengine.counterfactual.slice_replacement import blank_frame, slice_frame
+from xaiengine.errors import InputError, OptionError
+from xaiengine.grid import Grid
+from xaiengine.volume import Volume
+
+SPACE = LinearSpace()
+GEOMETRY = LatentGeometry.of(SPACE)
+DIRECTION = GEOMETRY.unit(SPACE.covariance @ slope_of(SPACE))
+
+
+def noisy(images: torch.Tensor, amount: float = 0.02) -> torch.Tensor:
+    return images + amount * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+
+
+def path_of(seed: int = 0) -> LatentPath:
+    return LatentPath(SPACE, SPACE.sample(1, seed)[0], DIRECTION)
+
+
+def value_at_start(seed: int = 0) -> float:
+    return float(DirectAnswer()(SPACE.decode(SPACE.sample(1, seed))))
+
+
+def test_similarity_is_that_of_scikit_image():
+    first = SPACE.decode(SPACE.sample(3, 1))
+    second = noisy(first, 0.1)
+    for number, value in enumerate(mean_similarity(first, second)):
+        pair = first[number, 0].numpy(), second[number, 0].numpy()
+        options = {"data_range": 2.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        _, expected = structural_similarity(*pair, full=True, **options)
+        inner = slice(5, -5)  # the libraries treat the border differently
+        found = similarity_map(first, second)[number].numpy()
+        np.testing.assert_allclose(found[inner, inner], expected[inner, inner], atol=1e-4)
+        assert float(value) == pytest.approx(float(found.mean()), abs=1e-5)
+
+
+def test_pyramid_adds_the_halvings():
+    first, second = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)
+    assert float(pyramid_l1(first, second)) == pytest.approx(4.0)
+    checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8)[None, None]
+    assert float(pyramid_l1(first, checks)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("refine", ["latent", "plus"])
+def test_refinement_brings_the_answer_back_from_a_bad_start(refine, monkeypatch):
+    images = noisy(SPACE.decode(SPACE.sample(4, 2)))
+    encode = SPACE.encode
+    monkeypatch.setattr(SPACE, "encode", lambda given: encode(given) + 0.2 * SPACE.std)
+    start = invert(SPACE, DirectAnswer(), GEOMETRY, images, steps=0, refine="none")
+    found = invert(SPACE, DirectAnswer(), GEOMETRY, images, steps=80, refine=refine)
+    first_gap = (start.reconstructed_values - start.values).abs()
+    gap = (found.reconstructed_values - found.values).abs()
+    assert (gap < 0.15 * first_gap).all()
+    assert (found.l1 <= start.l1).all()
+    torch.testing.assert_close(found.encoded_l1, start.l1)
+    assert found.answer_in_loss and (found.refined is None) == (refine == "latent")
+
+
+def test_without_gradients_only_the_image_is_rebuilt():
+    images = noisy(SPACE.decode(SPACE.sample(2, 3)))
+    found = invert(SPACE, DirectAnswer(differentiable=False), GEOMETRY, images, steps=10)
+    assert not found.answer_in_loss
+    assert (pyramid_l1(found.reconstructions, images) <= pyramid_l1(SPACE.decode(SPACE.encode(images)), images)).all()
+
+
+def test_an_unknown_refinement_is_refused():
+    with pytest.raises(OptionError, match="latent, plus or none"):
+        invert(SPACE, DirectAnswer(), GEOMETRY, SPACE.decode(SPACE.sample(1)), refine="w")
+
+
+def test_a_refined_path_moves_every_latent_of_w_plus():
+    start = SPACE.sample(1, 5)
+    refined = SPACE.expand(start)
+    shifts = torch.tensor([-1.0, 0.0, 2.0])
+    found = RefinedPath(SPACE, start[0], DIRECTION, *refined).images(shifts)
+    torch.testing.assert_close(found, LatentPath(SPACE, start[0], DIRECTION).images(shifts), atol=1e-5, rtol=1e-4)
+
+
+def test_the_gradient_path_of_a_linear_answer_is_the_straight_one():
+    start = SPACE.sample(1, 6)[0]
+    found = GradientPath(SPACE, start, DirectAnswer(), GEOMETRY, reach=3.0)
+    shifts = torch.tensor([-3.0, -1.1, 0.0, 0.6, 3.0])
+    torch.testing.assert_close(found.latents(shifts), start + shifts[:, None] * DIRECTION, atol=2e-3, rtol=1e-3)
+
+
+def test_a_gradient_path_may_move_the_leading_latents_only():
+    start = SPACE.sample(1, 6)[0]
+    found = GradientPath(SPACE, start, DirectAnswer(), GEOMETRY, reach=2.0, leading=4).latents(torch.tensor([2.0]))
+    assert (found[0, 4:] == start[4:]).all() and (found[0, :4] != start[:4]).any()
+
+
+def test_the_flip_is_at_the_closed_form_and_is_the_nearest_one():
+    slope = float(slope_of(SPACE) @ DIRECTION)
+    for seed in range(4):
+        along = Along(path_of(seed), DirectAnswer(), 6.0)
+        flip = smallest_flip(along, 0.0)
+        assert flip.shift == pytest.approx(-value_at_start(seed) / slope, abs=0.02)
+        assert (flip.value > 0) != (along(0.0) > 0)
+
+
+def test_the_nearer_of_two_flips_is_taken():
+    along = Along(path_of(), lambda images: torch.tensor([1.0]).repeat(len(images)), 6.0)
+    along._answer = None  # every answer is known beforehand
+    shifts = [6.0 * step / 12 for step in range(-12, 13)]
+    along._known = {shift: -1.0 if (shift > 4.4 or shift < -1.9) else 1.0 for shift in shifts}
+    along._answer = lambda images: pytest.fail("not asked")
+    along.many = lambda wanted: [(-1.0 if (shift > 4.4 or shift < -1.9) else 1.0) for shift in wanted]
+    assert smallest_flip(along, 0.0).shift == pytest.approx(-1.9, abs=0.02)
+
+
+def test_no_flip_within_reach_is_none():
+    along = Along(path_of(), DirectAnswer(DiskBrightness(gain=0.01, constant=5.0)), 6.0)
+    assert smallest_flip(along, 0.0) is None
+    assert reach_of(None, along) == 6.0
+
+
+@pytest.mark.parametrize("guess", [None, 0.7, -40.0])
+@pytest.mark.parametrize("wanted", [-3.0, 0.5, 2.5])
+def test_a_wanted_answer_is_reached_whatever_the_guess(wanted, guess):
+    along = Along(path_of(), DirectAnswer(), 6.0)
+    found = place_of(along, wanted, 0.01, guess)
+    assert found.reached and found.value == pytest.approx(wanted, abs=0.01)
+
+
+def test_the_closed_form_needs_no_search_when_it_is_right():
+    slope = float(slope_of(SPACE) @ DIRECTION)
+    asked = []
+
+    def answer(images):
+        asked.append(len(images))
+        return DirectAnswer()(images)
+
+    along = Along(path_of(), answer, 6.0)
+    guess = (2.0 - value_at_start()) / slope
+    assert place_of(along, 2.0, 0.01, guess).shift == guess
+    assert sum(asked) == 1
+
+
+def test_an_answer_out_of_reach_gives_the_nearest():
+    along = Along(path_of(), DirectAnswer(), 1.0)
+    found = place_of(along, 1e3, 0.01)
+    assert not found.reached and abs(found.shift) == pytest.approx(1.0)
+
+
+def test_no_image_is_made_twice():
+    made = []
+
+    class Counting(LatentPath):
+        def images(self, shifts):
+            made.extend(shifts.tolist())
+            return super().images(shifts)
+
+    along = Along(Counting(SPACE, SPACE.sample(1)[0], DIRECTION), DirectAnswer(), 4.0)
+    smallest_flip(along, 0.0)
+    place_of(along, 1.0, 0.01)
+    assert len(made) == len(set(made))
+
+
+def test_series_are_symmetric_with_the_reconstruction_in_the_middle():
+    shifts = symmetric_shifts(11, 2.5)
+    np.testing.assert_allclose(shifts, np.linspace(-2.5, 2.5, 11), atol=1e-6)
+    series = make_series(path_of(), DirectAnswer(), shifts)
+    assert series.base == 5 and not series.differences[5].any()
+    torch.testing.assert_close(series.reconstruction, SPACE.decode(SPACE.sample(1))[0])
+    steps = series.values.diff()
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
+
+
+def test_changed_region_covers_the_change_and_little_more():
+    difference = torch.zeros(2, 1, SIZE, SIZE)
+    difference[0, 0] = disk()
+    region = changed_region(difference)
+    assert region[0][disk() > 0].all() and region[0].sum() < 2.5 * disk().sum()
+    assert not region[1].any()
+    assert float(share_inside(difference, region)[0]) == 1.0
+    mask = blend_mask(difference[:1])[0, 0]
+    assert (mask[disk() > 0] > 0.99).all() and float(mask[0, 0]) == 0.0 and float(mask.max()) <= 1.0
+
+
+def test_figures_of_a_series_that_changes_the_disk_alone():
+    space = LinearSpace(mixed=False)
+    geometry = LatentGeometry.of(space)
+    direction = geometry.unit(space.covariance @ slope_of(space))
+    along = Along(LatentPath(space, space.mean, direction), DirectAnswer(), 6.0)
+    flip = smallest_flip(along, 0.0)
+    series = make_series(along.path, DirectAnswer(), symmetric_shifts(7, reach_of(flip, along)))
+    frame = along.path.images(torch.tensor([flip.shift]))[0]
+    region = disk() > 0
+    figures = series_figures(series, flip, frame, has_decision=True, unit=127.5, region=region)
+    assert figures.spearman == pytest.approx(1.0) and figures.flips
+    assert figures.off_target == pytest.approx(0.0, abs=1e-4)
+    assert figures.l1_outside == pytest.approx(0.0, abs=1e-3)
+    step = abs(float(direction[0])) * 0.15 * abs(flip.shift)  # the disk's picture has the brightness 0.15
+    assert figures.flip_change == pytest.approx(step * float(disk().mean()) * 127.5, rel=1e-3)
+    assert figures.region_part == pytest.approx(float(disk().mean()))
+
+
+def test_verdict_says_when_the_counterfactual_does_not_speak_for_the_scan():
+    series = make_series(path_of(), DirectAnswer(), symmetric_shifts(5, 1.0))
+    figures = series_figures(series, None, None, has_decision=True, unit=1.0, latent_distance=3.0)
+    options = {"figures": figures, "wanted": 0.9, "reached": False, "distance_limit": 1.5}
+    speaks, text = verdict(gap=0.3, largest_gap=0.1, **options)
+    assert not speaks and "does not speak for this scan" in text
+    assert "not reached" in text and "no change" in text and "realism" in text
+    assert verdict(gap=0.05, largest_gap=0.1, **options)[0]
+    assert not verdict(gap=float("nan"), largest_gap=0.1, **options)[0]
+
+
+def test_domain_score_tells_noise_from_the_domain():
+    domain = Domain(0.02, 1.0, "test")
+    inside = domain_score(SPACE, GEOMETRY, noisy(SPACE.decode(SPACE.sample(1, 4)), 0.01), domain)
+    outside = domain_score(SPACE, GEOMETRY, torch.rand(1, 1, SIZE, SIZE) * 2 - 1, domain)
+    assert inside.score < 2.5 and inside.inside and outside.score > 5
+    check_domain(inside, "scan", "disks")
+    with pytest.raises(InputError, match="domain score"):
+        check_domain(outside, "scan", "disks")
+
+
+def test_identity_ignores_the_direction_and_nothing_else():
+    start, other = SPACE.sample(2, 7)
+    frames = SPACE.decode(torch.stack([start, start + 3 * DIRECTION, other]))
+    same, moved, stranger = identity(SPACE, GEOMETRY, frames[0], frames, DIRECTION).tolist()
+    assert same == pytest.approx(1.0, abs=1e-3) and moved > 0.99
+    assert abs(stranger) < 0.75
+    assert identity(SPACE, GEOMETRY, frames[0], frames[1:2], None)[0] < moved
+
+
+CHAINS = {
+    "scaled": [ScaleIntensityRange(0, 255, 0, 1)],
+    "clipped": [ScaleIntensityRange(60, 160, 0, 1, clip=True)],
+    "resized": [Resize((40, 24, 1), mode="bilinear"), ScaleIntensityRange(0, 255, -1, 1)],
+    "area": [Resize((16, 16, 1), mode="area"), ScaleIntensityRange(0, 255, 0, 1)],
+    "flipped": [Flip(0), ScaleIntensityRange(0, 255, 0, 1)],
+    "turned": [Orientation("PLS"), ScaleIntensityRange(0, 255, 0, 1)],
+    "padded": [SpatialPad((48, 40, 1)), ScaleIntensityRange(0, 255, 0, 1)],
+    "resampled": [Orientation("RAS"), Spacing((3.0, 2.5, 2.0)), ScaleIntensityRange(0, 255, 0, 1)],
+    "standardised": [NormalizeIntensity()],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_preprocessing_becomes_one_differentiable_operation(name):
+    """Equal to the model's own transforms, on images that were not used to find it, with a gradient."""
+    model = image_model(preprocessing=lambda: [EnsureChannelFirst(), *CHAINS[name]])
+    frame = blank_frame(SIZE, 1, "axial", (0.0, 255.0), (2.0, 2.0))
+    images = SPACE.decode(SPACE.sample(5, 3))
+    found = find_preparation(model, frame, images[:2])
+    assert found is not None
+    expected = through_transforms(model, frame)(images[2:])
+    torch.testing.assert_close(found(images[2:]), expected, atol=4e-3, rtol=1e-3)
+    leaf = images[2:].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(found(leaf).square().sum(), leaf)
+    assert gradient.abs().sum() > 0
+
+
+def test_color_channels_keep_their_own_scale():
+    steps = [NormalizeIntensity([100.0, 120.0, 90.0], [50.0, 60.0, 70.0], channel_wise=True)]
+    model = image_model(preprocessing=lambda: [Compose(steps)], in_channels=3)
+    frame = blank_frame(SIZE, 3, "axial", (0.0, 255.0), None)
+    images = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = find_preparation(model, frame, images[:2])
+    assert isinstance(found, LinearPreparation)
+    torch.testing.assert_close(found(images), through_transforms(model, frame)(images), atol=1e-3, rtol=1e-3)
+
+
+def test_what_is_not_linear_is_left_to_the_transforms():
+    model = image_model(preprocessing=lambda: [EnsureChannelFirst(), ScaleIntensity(0, 1)])
+    frame = blank_frame(SIZE, 1, "axial", (0.0, 255.0), None)
+    assert find_preparation(model, frame, SPACE.decode(SPACE.sample(2, 3))) is None
+
+
+def smooth_scan(grid: Grid) -> Volume:
+    """Values that rise linearly in the patient: any resampling by interpolation keeps them."""
+    ras = grid.index_to_ras(np.moveaxis(np.indices(grid.shape), 0, -1))
+    values = 100 + 0.4 * ras[..., 0] + 0.3 * ras[..., 1] - 0.2 * ras[..., 2]
+    return Volume(values.astype(np.float32), grid, "ramp")
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("name", [*GRIDS, "sheared"])
+def test_a_slice_goes_to_the_generator_and_back_in_any_geometry(name, plane):
+    grid = SHEARED if name == "sheared" else GRIDS[name]
+    scan = smooth_scan(grid)
+    normal = {"sagittal": 0, "coronal": 1, "axial": 2}[plane]
+    index = grid.shape[grid.index_axis(normal)] // 3
+    frame = slice_frame(scan, plane=plane, index=index, size=64, window=(0.0, 200.0))
+    back = frame.on_slice(frame.image())
+    inner = tuple(slice(2, -2) if size > 1 else slice(None) for size in back.shape[1:])
+    np.testing.assert_allclose(back[0][inner], frame.own_values()[0][inner], atol=1.0)
+    changed = frame.replaced(back + 10)
+    others = np.delete(changed.array, index, frame.axis)
+    np.testing.assert_array_equal(others, np.delete(scan.array, index, frame.axis))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_images_are_turned_as_radiologists_look(name):
+    """The first axis runs to the patient's left, the second to the back, as nearly as the scan's axes allow."""
+    frame = slice_frame(smooth_scan(GRIDS[name]), plane="axial", index=None, size=32, window=(0.0, 200.0))
+    steps = frame.image_grid.directions
+    assert steps[0, 0] < -0.7 and steps[1, 1] < -0.7
+
+
+def test_integer_scans_stay_integers_and_are_not_wrapped():
+    grid = Grid.from_directions((16, 16, 4))
+    scan = Volume(np.full(grid.shape, 200, np.uint8), grid, "scan")
+    frame = slice_frame(scan, plane="axial", index=1, size=16, window=(0.0, 255.0))
+    changed = frame.replaced(np.full((1, 16, 16, 1), 300.4))
+    assert changed.array.dtype == np.uint8 and (changed.array[..., 1] == 255).all()
+    assert (changed.array[..., 0] == 200).all() and (scan.array == 200).all()
+
+
+def test_the_scan_stays_where_the_generators_image_does_not_reach():
+    grid = Grid.from_directions((40, 40, 3), (1.0, 1.0, 1.0))
+    scan = Volume(np.random.default_rng(0).normal(size=grid.shape).astype(np.float32), grid, "scan")
+    frame = slice_frame(scan, plane="axial", index=1, size=16, window=(0.0, 1.0), pixel=(1.0, 1.0))
+    changed = frame.replaced(frame.on_slice(torch.ones(1, 16, 16)))
+    assert (changed.array[12:28, 12:28, 1] == 1).all()
+    np.testing.assert_array_equal(changed.array[:12], scan.array[:12])
+
+
+def test_slices_that_are_not_there_are_refused():
+    scan = smooth_scan(GRIDS["axial"])
+    options = {"size": 32, "window": (0.0, 1.0)}
+    with pytest.raises(OptionError, match="0 to 31"):
+        slice_frame(scan, plane="axial", index=32, **options)
+    with pytest.raises(OptionError, match="axial"):
+        slice_frame(scan, plane="oblique", index=0, **options)
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_images_without_a_scan_lie_in_their_plane(plane):
+    frame = blank_frame(16, 1, plane, (0.0, 100.0), (2.0, 3.0))
+    image = torch.linspace(-1, 1, 256).reshape(1, 16, 16)
+    values = frame.on_slice(image)
+    assert values.shape[1 + frame.axis] == 1
+    np.testing.assert_allclose(values.reshape(16, 16), (image[0].numpy() + 1) * 50, atol=1e-3)
+
+
+def test_log_odds_are_those_of_the_probability():
+    logits = torch.tensor([[0.3, -1.2, 2.0]])
+    model = image_model(labels=("a", "b", "c"), activation="softmax")
+    answer = choose_answer(model, logits, "b")
+    probability = logits.softmax(1)[0, 1]
+    assert float(answer.value(logits)) == pytest.approx(float(probability.logit()), abs=1e-5)
+    assert float(answer.shown(answer.value(logits))) == pytest.approx(float(probability), abs=1e-6)
+    assert answer.turning_point == pytest.approx(0.0)
+    against = choose_answer(model, logits, "b", "a")
+    assert float(against.value(logits)) == pytest.approx(-1.5)
+    assert against.name == "probability of b against a"
+
+
+def test_models_that_end_in_probabilities_are_moved_as_log_odds():
+    model = image_model(labels=("a", "b"), activation="none")
+    probabilities = torch.tensor([[0.2, 0.8]])
+    answer = choose_answer(model, probabilities, "b")
+    assert float(answer.shown(answer.value(probabilities))) == pytest.approx(0.8, abs=1e-5)
+
+
+def test_of_two_classes_the_second_is_explained_whatever_the_prediction():
+    model = image_model()
+    for logit in (-2.0, 2.0):
+        assert choose_answer(model, torch.tensor([[logit]])).name == "probability of opaque"
+
+
+def test_regression_values_are_moved_as_they_are():
+    answer = choose_answer(image_model(task="regression"), torch.tensor([[3.0]]), decision=2.0)
+    assert float(answer.value(torch.tensor([[3.0]]))) == 3.0 and answer.turning_point == 2.0
+
+
+def test_a_sequence_keeps_frames_names_and_geometry(tmp_path):
+    frames = np.random.default_rng(0).normal(size=(3, 5, 4, 1)).astype(np.float32)
+    grid = Grid.from_directions((5, 4, 1), (2.0, 3.0, 4.0), origin=(7.0, 8.0, 9.0))
+    write_sequence(tmp_path / "x.seq.nrrd", frames, grid, ["0.1 (-1 SD)", "0.5", "0.9"])
+    data, header = nrrd.read(str(tmp_path / "x.seq.nrrd"))
+    np.testing.assert_array_equal(data, frames)
+    assert header["axis 0 index values"] == "0.1%20(-1%20SD) 0.5 0.9"
+    np.testing.assert_allclose(header["space origin"], [-7, -8, 9])
+    with pytest.raises(ValueError, match="names"):
+        write_sequence(tmp_path / "x.seq.nrrd", frames, grid, ["one"])
