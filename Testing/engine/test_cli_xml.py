@@ -12,8 +12,9 @@ from xaiengine.tasks import TASKS, find_task
 MODULES = Path(__file__).resolve().parents[2] / "SlicerXAI"
 
 
-def module_name(task):
-    return "XAI" + "".join(word.capitalize() for word in task.split("-"))
+def task_of(script: Path) -> str:
+    """The task that a CLI module's script names."""
+    return next(name for name in TASKS if f'main("{name}"' in script.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
@@ -54,6 +55,6 @@ def test_returned_values_have_neither_flag_nor_index(name):
 
 @pytest.mark.parametrize("path", sorted(MODULES.glob("XAI*/XAI*.xml")), ids=lambda path: path.stem)
 def test_the_checked_in_xml_is_current(path):
-    names = {module_name(name): name for name in TASKS}
-    current = cli_xml(find_task(names[path.stem]), __version__)
-    assert path.read_text(encoding="utf-8") == current, f"run: xaiengine xml {names[path.stem]} > {path.name}"
+    task = task_of(path.with_suffix(".py"))
+    current = cli_xml(find_task(task), __version__)
+    assert path.read_text(encoding="utf-8") == current, f"run: xaiengine xml {task} > {path.name}"
