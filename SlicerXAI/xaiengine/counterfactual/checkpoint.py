@@ -179,7 +179,7 @@ def _read_generator(files: ModelFiles, description: GeneratorDescription) -> tup
     tensors = _checked_tensors(files, GENERATOR_FILE, description)
     generator = Generator(description.settings)
     weights = {key[len(_PREFIX) :]: value for key, value in tensors.items() if key.startswith(_PREFIX)}
-    _fill(generator, weights, GENERATOR_FILE, files.name)
+    fill(generator, weights, GENERATOR_FILE, files.name)
     size = description.settings.latent_size + torch.Size(description.settings.code_shape).numel()
     found = {key: tensors.get(_LATENTS + key) for key in _STATISTICS}
     if any(value is None or len(value) != size for value in found.values()):
@@ -191,7 +191,7 @@ def _read_encoder(files: ModelFiles, description: GeneratorDescription) -> Encod
     if description.encoder is None:
         return None
     encoder = Encoder(description.settings, description.encoder.width, description.encoder.maximum_width)
-    _fill(encoder, _checked_tensors(files, ENCODER_FILE, description), ENCODER_FILE, files.name)
+    fill(encoder, _checked_tensors(files, ENCODER_FILE, description), ENCODER_FILE, files.name)
     return encoder
 
 
@@ -209,7 +209,8 @@ def _checked_tensors(files: ModelFiles, name: str, description: GeneratorDescrip
     return tensors
 
 
-def _fill(network: nn.Module, weights: Mapping[str, torch.Tensor], name: str, source: str) -> None:
+def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], name: str, source: str) -> None:
+    """Put weights into a network of the same shape. Raises ModelError naming the first that does not fit."""
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]

@@ -31,7 +31,7 @@ class GeneratorSettings(BaseModel):
     channels: Literal[1, 3] = 1
     latent_size: int = Field(128, ge=2, le=1024)
     mapping_layers: int = Field(4, ge=0, le=16)
-    width: int = Field(16, ge=4, le=128)
+    width: int = Field(16, ge=4, le=1024)
     maximum_width: int = Field(96, ge=4, le=1024)
     noise: bool = True
     code_channels: int = Field(0, ge=0, le=64)

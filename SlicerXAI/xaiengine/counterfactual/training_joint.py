@@ -4,110 +4,179 @@ An image is encoded and made again; the discriminator and the pixels say how lik
 explained model shall say the same of both. The first style latent carries the model's score (StylEx conditions its
 generator on it: Lang et al., ICCV 2021), so half of each batch is also made with another score: the model shall then
 say that score, the discriminator, which is told the score, shall find the image real, and little shall change.
+Without an explained model the rest is trained: encoding, reconstruction, and the discriminator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional
 
+from .augmentation import Augmentation
 from .discriminator import Discriminator
 from .encoder import Encoder
 from .generator import Generator
+from .training_adversarial import squared_gradient
 from .training_losses import discriminator_loss, feature_loss, generator_loss, reconstruction_loss
 from .training_settings import TrainingSettings
-
-Score = Callable[[torch.Tensor], torch.Tensor]
-"""Images (n, C, S, S) in [-1, 1] to the explained model's scores (n,): log-odds, or standardised values."""
 
 SCORE_LATENT = 0
 SCORE_SCALE = 2.0
 """The first style latent is the score divided by this, so that it varies about as much as the others."""
+_SCORE_WEIGHT = 0.1
 _PROBE_NOISE = 0.04
+_TOLERANCE = 0.5
+_TRACE, _CLEAR = 0.08, 0.2
+"""Change of an image, averaged over a neighbourhood, below which there is no finding, and from which it is clear."""
 
 
-class JointStep:
-    """One step of the joint training; see the module."""
+@dataclass(frozen=True)
+class ScoreTarget:
+    """The explained model as the training sees it.
+
+    ``score`` takes images (n, C, S, S) in [-1, 1] to scores (n,), differentiable: log-odds, or values of a regression
+    standardised over the training images. ``low`` and ``high`` bound the scores that are asked for.
+    """
+
+    score: Callable[[torch.Tensor], torch.Tensor]
+    low: float
+    high: float
+
+
+class MadeAgain(NamedTuple):
+    """Reconstructions (n, ...), half as many images made for another score, the scores of both (None without)."""
+
+    again: torch.Tensor
+    other: torch.Tensor | None
+    told: torch.Tensor | None
+    asked: torch.Tensor | None
+
+
+class JointObjective:
+    """Losses of one step of the joint training; see the module."""
 
     def __init__(
         self,
         generator: Generator,
         encoder: Encoder,
         discriminator: Discriminator,
-        score: Score,
-        scores: tuple[float, float],
+        target: ScoreTarget | None,
+        augmentation: Augmentation,
         settings: TrainingSettings,
     ) -> None:
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
-        self.score, self.scores, self.settings = score, scores, settings
+        self.target, self.augmentation, self.settings = target, augmentation, settings
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         size = self.generator.settings.latent_size
-        return self.generator.synthesis(latents[:, :size], latents[:, size:], "none")
+        code = latents[:, size:] if self.generator.settings.code_channels else None
+        return self.generator.synthesis(latents[:, :size], code, "fixed")
 
-    def generator_step(self, images: torch.Tensor, adversarial: float) -> tuple[torch.Tensor, dict, tuple]:
+    def generator_loss(
+        self, images: torch.Tensor, adversarial: float
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], MadeAgain]:
         """The loss of generator and encoder, its parts, and what the discriminator's step needs."""
-        s = self.settings
-        with torch.no_grad():
-            told = self.score(images)
+        s, n = self.settings, len(images)
         latents = self.encoder(images)
         noisy = latents + s.latent_noise * torch.randn_like(latents)
-        half = len(images) // 2
-        asked = torch.empty(half, device=images.device).uniform_(*self.scores)
-        steered = noisy[:half].clone()
-        steered[:, SCORE_LATENT] = asked / SCORE_SCALE
-        made = self.decode(torch.cat([noisy, steered]))
-        again, other = made[: len(images)], made[len(images) :]
-        parts = {
-            "reconstruction": reconstruction_loss(again, images),
-            "score_latent": 0.1 * functional.mse_loss(latents[:, SCORE_LATENT], told / SCORE_SCALE),
-            "latents": s.latent_penalty * latents.square().mean(),
-            "preservation": s.preservation * (other - again[:half].detach()).abs().mean(),
-        }
-        probed = torch.cat([again, other + _PROBE_NOISE * torch.randn_like(other)])
-        said = self.score(probed)
-        parts["prediction"] = s.prediction * functional.smooth_l1_loss(said[: len(images)], told, beta=0.5)
-        parts["steering"] = s.steering * functional.smooth_l1_loss(said[len(images) :], asked, beta=0.5)
-        if s.cycle:
-            found = self.encoder(other.detach())
-            parts["cycle"] = s.cycle * functional.mse_loss(found, steered.detach())
+        parts = {"latents": s.latent_penalty * latents.square().mean()}
+        if self.target is None:
+            again, other, told, asked = self.decode(noisy), None, None, None
+        else:
+            told = self._score(images)
+            asked = torch.empty(n // 2, device=images.device).uniform_(self.target.low, self.target.high)
+            steered = noisy[: n // 2].clone()
+            steered[:, SCORE_LATENT] = asked / SCORE_SCALE
+            again, other = self.decode(torch.cat([noisy, steered])).split([n, n // 2])
+            cost = self._cost_of_change(noisy[: n // 2], again[: n // 2], asked > told[: n // 2])
+            parts.update(self._prediction_parts(latents, steered, again, other, told, asked, cost))
+        parts["reconstruction"] = reconstruction_loss(again, images)
         if adversarial:
-            wanted = torch.cat([told, asked])[:, None] / SCORE_SCALE
-            fake, features = self.discriminator(made, wanted)
-            with torch.no_grad():
-                _, real = self.discriminator(images, wanted[: len(images)])
-            likeness = generator_loss(fake[: len(images)]) + generator_loss(fake[len(images) :])
-            parts["adversarial"] = adversarial * likeness
-            parts["features"] = s.features * feature_loss([f[: len(images)] for f in features], real)
+            parts.update(self._adversarial_parts(images, MadeAgain(again, other, told, asked), adversarial))
         loss = torch.stack([part.float() for part in parts.values()]).sum()
-        return loss, parts, (again.detach(), other.detach(), told, asked)
+        return loss, parts, MadeAgain(again.detach(), None if other is None else other.detach(), told, asked)
 
-    def discriminator_step(self, images: torch.Tensor, made: tuple) -> torch.Tensor:
-        again, other, told, asked = made
-        half = len(other)
-        fakes = torch.cat([again[half:], other])
-        wanted = torch.cat([told[half:], asked])[:, None] / SCORE_SCALE
-        real, _ = self.discriminator(images, told[:, None] / SCORE_SCALE)
-        fake, _ = self.discriminator(fakes, wanted)
-        return discriminator_loss(real, fake)
+    @torch.no_grad()
+    def _score(self, images: torch.Tensor) -> torch.Tensor:
+        return self.target.score(images)
+
+    @torch.no_grad()
+    def _cost_of_change(self, latents: torch.Tensor, again: torch.Tensor, rising: torch.Tensor) -> torch.Tensor:
+        """What a change costs at each pixel (n, 1, S, S): a finding shall grow where it is.
+
+        Where the finding is shows in what the generator takes away for the lowest score. If that is clear, a rise of
+        the score costs four times as much elsewhere, and half as much there.
+        """
+        lowest = latents.clone()
+        lowest[:, SCORE_LATENT] = self.target.low / SCORE_SCALE
+        taken = (again - self.decode(lowest)).abs().mean(1, keepdim=True)
+        reach = taken.shape[-1] // 8 + 1
+        taken = functional.avg_pool2d(taken, reach, 1, reach // 2)
+        most = taken.amax((2, 3), keepdim=True)
+        clear = ((most - _TRACE) / (_CLEAR - _TRACE)).clamp(0, 1) * rising[:, None, None, None]
+        return 1 + clear * torch.where(taken > most / 4, -0.5, 3.0)
+
+    def _prediction_parts(
+        self,
+        latents: torch.Tensor,
+        steered: torch.Tensor,
+        again: torch.Tensor,
+        other: torch.Tensor,
+        told: torch.Tensor,
+        asked: torch.Tensor,
+        cost: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        s = self.settings
+        change = (other - again[: len(other)].detach()).abs()
+        # noise: the model's answer shall move for what can be seen, not for a faint pattern
+        said = self.target.score(torch.cat([again, other + _PROBE_NOISE * torch.randn_like(other)]))
+        same, moved = said.split([len(again), len(other)])
+        return {
+            "score_latent": _SCORE_WEIGHT * functional.mse_loss(latents[:, SCORE_LATENT], told / SCORE_SCALE),
+            "prediction": s.prediction * functional.smooth_l1_loss(same, told, beta=_TOLERANCE),
+            "steering": s.steering * functional.smooth_l1_loss(moved, asked, beta=_TOLERANCE),
+            "preservation": s.preservation * (cost * change).mean(),
+            "cycle": s.cycle * functional.mse_loss(self.encoder(other.detach()), steered.detach()),
+        }
+
+    def _adversarial_parts(
+        self, images: torch.Tensor, made: MadeAgain, adversarial: float
+    ) -> dict[str, torch.Tensor]:
+        n = len(images)
+        both = made.again if made.other is None else torch.cat([made.again, made.other])
+        wanted = None if made.told is None else torch.cat([made.told, made.asked])
+        fake, features = self.discriminator(self.augmentation(both), _condition(wanted))
+        likeness = generator_loss(fake[:n])
+        if made.other is not None:
+            likeness = likeness + generator_loss(fake[n:])
+        parts = {"adversarial": adversarial * likeness}
+        if self.settings.features and self.augmentation.probability == 0:
+            with torch.no_grad():
+                _, real = self.discriminator(images, _condition(made.told))
+            parts["features"] = self.settings.features * feature_loss([part[:n] for part in features], real)
+        return parts
+
+    def discriminator_loss(self, images: torch.Tensor, made: MadeAgain) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and the logits (n,) of the real images."""
+        fakes, wanted = made.again, made.told
+        if made.other is not None:
+            half = len(made.other)
+            fakes = torch.cat([made.again[half:], made.other])
+            wanted = torch.cat([made.told[half:], made.asked])
+        real, _ = self.discriminator(self.augmentation(images), _condition(made.told))
+        fake, _ = self.discriminator(self.augmentation(fakes), _condition(wanted))
+        return discriminator_loss(real, fake), real
 
     def gradient_penalty(self, images: torch.Tensor) -> torch.Tensor:
-        """R1: half the mean squared gradient of the logits at real images (Mescheder 2018)."""
+        told = None if self.target is None else self._score(images)
         images = images.detach().requires_grad_(True)
-        with torch.no_grad():
-            told = self.score(images)
-        real, _ = self.discriminator(images, told[:, None] / SCORE_SCALE)
-        (gradient,) = torch.autograd.grad(real.sum(), images, create_graph=True)
-        return 0.5 * gradient.square().sum((1, 2, 3)).mean()
+        real, _ = self.discriminator(self.augmentation(images), _condition(told))
+        return squared_gradient(real, images)
 
 
-def update_average(average: nn.Module, current: nn.Module, share: float) -> None:
-    """Move the averaged weights towards the current ones: ``share`` of the old stays."""
-    with torch.no_grad():
-        for old, new in zip(average.parameters(), current.parameters()):
-            old.lerp_(new, 1 - share)
-        for old, new in zip(average.buffers(), current.buffers()):
-            old.copy_(new)
+def _condition(scores: torch.Tensor | None) -> torch.Tensor | None:
+    return None if scores is None else scores[:, None] / SCORE_SCALE

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ModelError, TrustError
@@ -128,15 +129,18 @@ def _check_safetensors_header(content: bytes, name: str) -> None:
         raise ModelError(f"{name} has an unreadable header: {error}.", "Make or copy the file again.") from None
 
 
-def read_checkpoint(content: bytes, name: str) -> Any:
-    """What a file of ``torch.save`` holds, read with ``weights_only`` after a look at what it would call."""
+def read_checkpoint(content: bytes, name: str, harmless: Mapping[str, type] = MappingProxyType({})) -> Any:
+    """What a file of ``torch.save`` holds, read with ``weights_only`` after a look at what it would call.
+
+    ``harmless`` are further classes, by ``module name``, that the file may hold.
+    """
     import pickle
 
     import torch
 
-    check_pickles(content, name)
+    check_pickles(content, name, frozenset(harmless))
     try:
-        with torch.serialization.safe_globals(_numpy_globals()):
+        with torch.serialization.safe_globals([*_numpy_globals(), *harmless.values()]):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TrustError(
@@ -158,10 +162,10 @@ def _numpy_globals() -> list[Any]:
     return [*names, numpy.dtype, *kinds]
 
 
-def check_pickles(content: bytes, name: str) -> None:
+def check_pickles(content: bytes, name: str, harmless: frozenset[str] = frozenset()) -> None:
     """Refuse a file of ``torch.save`` that would call anything but what tensors are made of, naming what."""
     for found in sorted(globals_in(content, name)):
-        if found not in _TORCH_GLOBALS and found not in _OTHER_GLOBALS:
+        if found not in _TORCH_GLOBALS | _OTHER_GLOBALS | harmless:
             raise TrustError(
                 f"{name} would call {found.replace(' ', '.')} when it is read.", f"{SAVE_REMEDY} {TRUST_REMEDY}"
             )
