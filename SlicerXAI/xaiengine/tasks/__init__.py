@@ -18,6 +18,7 @@ TASKS = {
     "explain-segmentation": "explain_segmentation:ExplainSegmentation",
     "find-directions": "find_directions:FindDirections",
     "explain-counterfactual": "explain_counterfactual:ExplainCounterfactual",
+    "train-generator": "train_generator:TrainGenerator",
 }
 
 
