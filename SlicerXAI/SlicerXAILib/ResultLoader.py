@@ -20,11 +20,11 @@ from .TableNodes import chartFromTable, tableFromFile
 
 
 def readResult(folder: str | Path) -> dict[str, Any]:
-    """Return the content of a folder's ``result.json``.
+    """Return the content of a folder's ``result.json``, or of a result's file itself.
 
     :raises EngineError: there is none, or it is damaged.
     """
-    path = Path(folder) / RESULT_NAME
+    path = _resultFile(Path(folder))
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         result["status"], result["task"], result["artifacts"]
@@ -45,6 +45,7 @@ def loadResult(
 ) -> LoadedResult:
     """Load every artifact of a result as new nodes, named ``<input> <artifact>``; none is overwritten.
 
+    :param folder: the result's folder, or its file there.
     :param inputNode: the node that was explained; the results go under its patient or study.
     :param keepFiles: whether the folder stays, so that nodes may refer to its files.
     :param call: how the task was asked for, so that it can be repeated.
@@ -61,7 +62,7 @@ def loadResult(
     scene = slicer.mrmlScene
     observer = scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, remember)
     result["warnings"] = [*notes, *(result.get("warnings") or [])]
-    loading = _Loading(Path(folder), result, inputNode, inputName, keepFiles)
+    loading = _Loading(_resultFile(Path(folder)).parent, result, inputNode, inputName, keepFiles)
     try:
         loaded = loading.load()
         record = keepRecord(loaded, call)
@@ -79,6 +80,10 @@ def loadResult(
         raise
     finally:
         scene.RemoveObserver(observer)
+
+
+def _resultFile(path: Path) -> Path:
+    return path if path.is_file() else path / RESULT_NAME
 
 
 class _Loading:

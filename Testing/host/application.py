@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from .scene import SceneWithLogics
 from .subject_hierarchy import SubjectHierarchyMirror
 
 
+STARTUP_COMPLETED = "startupCompleted()"
+
+
 class SlicerApp:
     """``slicer.app`` as far as scripts without windows need it."""
 
@@ -29,6 +33,20 @@ class SlicerApp:
         self._scene = scene
         self._io_manager = CoreIOManager(scene)
         self._module_manager = ModuleManager(modules)
+        self._at_start: list[Callable[[], Any]] = []
+
+    def connect(self, signal: str, slot: Callable[[], Any]) -> bool:
+        """Keep what is to be done when the application has started; nothing else is announced without windows."""
+        if signal != STARTUP_COMPLETED:
+            raise NotImplementedError(f"slicer.app announces no {signal} outside the desktop application.")
+        self._at_start.append(slot)
+        return True
+
+    def complete_startup(self) -> None:
+        """Do what scripted modules wait for until all modules are loaded."""
+        waiting, self._at_start = self._at_start, []
+        for slot in waiting:
+            slot()
 
     def coreIOManager(self) -> CoreIOManager:
         return self._io_manager
@@ -98,6 +116,8 @@ class Application:
     def load_scripted_module(self, path: str | Path) -> ScriptedModule:
         """Load a scripted module's file and register it as ``slicer.modules.<lower-case name>``."""
         module = ScriptedModule(Path(path))
+        if reader := module.file_reader():
+            slicer.app.coreIOManager().register_reader(reader)
         setattr(slicer.modules, module.name.lower(), module)
         return module
 

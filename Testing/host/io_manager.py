@@ -34,6 +34,7 @@ class CoreIOManager:
     def __init__(self, scene: SceneWithLogics) -> None:
         self._scene = scene.scene
         self._logics = scene.module_logics
+        self._scripted: dict[str, Any] = {}
         self._readers: dict[str, Callable[[str, str, Properties, Any], Any]] = {
             "SegmentationFile": self._load_segmentation,
             "SequenceFile": self._load_sequence,
@@ -46,7 +47,14 @@ class CoreIOManager:
             "VolumeFile": self._load_volume,
         }
 
+    def register_reader(self, reader: Any) -> None:
+        """Add a scripted module's reader; it is asked before the others, as its confidence is higher."""
+        self._scripted[reader.fileType()] = reader
+
     def fileType(self, fileName: str) -> str:
+        for file_type, reader in self._scripted.items():
+            if reader.canLoadFileConfidence(str(fileName)) > 0.5:
+                return file_type
         lowered = str(fileName).lower()
         for file_type, extensions in _FILE_TYPES:
             if lowered.endswith(extensions):
@@ -67,6 +75,8 @@ class CoreIOManager:
             return False
         if fileType == "SceneFile":
             return self._load_scene(path, bool(properties.get("clear")), userMessages)
+        if fileType in self._scripted:
+            return self._load_scripted(self._scripted[fileType], properties, loadedNodes, userMessages)
         name = properties.get("name") or os.path.basename(path).split(".")[0]
         node = self._readers[fileType](path, name, properties, userMessages)
         if node is not None and loadedNodes is not None:
@@ -93,6 +103,16 @@ class CoreIOManager:
         if "useCompression" in properties:
             storage.SetUseCompression(int(bool(properties["useCompression"])))
         return bool(storage.WriteData(node))
+
+    def _load_scripted(self, reader: Any, properties: Properties, nodes: Any, messages: Any) -> bool:
+        reader.parent.loadedNodes = []
+        loaded = reader.load(properties)
+        for node_id in reader.parent.loadedNodes if nodes is not None else ():
+            nodes.AddItem(self._scene.GetNodeByID(node_id))
+        if messages is not None:
+            messages.AddMessages(reader.parent.userMessages())
+        reader.parent.userMessages().ClearMessages()
+        return bool(loaded)
 
     def _load_scene(self, path: str, clear: bool, messages: Any) -> bool:
         if clear:

@@ -8,6 +8,8 @@ import types
 from pathlib import Path
 from typing import Any
 
+import slicer
+
 
 class CoreModule:
     """What ``slicer.modules.volumes`` is to a script: a name and a logic."""
@@ -46,8 +48,24 @@ class ScriptedModule:
     def test_class(self) -> type:
         return getattr(self._source, self.name + "Test")
 
+    def file_reader(self) -> Any:
+        """A new reader of the module's own files, as the application registers it; None if it has none."""
+        reader = getattr(self._source, self.name + "FileReader", None)
+        return reader(_ReaderParent()) if reader else None
+
     def widgetRepresentation(self) -> Any:
         raise NotImplementedError(f"The widget of {self.name} needs Qt.")
+
+
+class _ReaderParent:
+    """What qSlicerScriptedFileReader gives its Python part."""
+
+    def __init__(self) -> None:
+        self.loadedNodes: list[str] = []
+        self._messages = slicer.vtkMRMLMessageCollection()
+
+    def userMessages(self) -> Any:
+        return self._messages
 
 
 class ModuleManager:

@@ -25,7 +25,7 @@ import slicer  # noqa: E402
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets  # noqa: E402
 
 from . import qt_binding, qt_ctk, qt_mrml_widgets, scripted_module  # noqa: E402
-from .application import Application, SlicerApp  # noqa: E402
+from .application import STARTUP_COMPLETED, Application, SlicerApp  # noqa: E402
 from .modules import ScriptedModule  # noqa: E402
 from .qt_layout import LayoutManager  # noqa: E402
 
@@ -147,6 +147,8 @@ class GuiSlicerApp(SlicerApp):
     settings = userSettings
 
     def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
+        if signature == STARTUP_COMPLETED:
+            return super().connect(signature, slot)
         return qt_binding.connect(self._application.qt, signature, slot)
 
     def disconnect(self, signature: str, slot: Callable[..., Any]) -> bool:

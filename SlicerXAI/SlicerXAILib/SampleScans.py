@@ -1,0 +1,64 @@
+"""Scans that come with the extension, offered in Slicer's Sample Data module; nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from .EngineErrors import EngineError
+
+FOLDER = Path(__file__).resolve().parent.parent / "Resources" / "SampleData"
+CATEGORY = "SlicerXAI"
+
+
+@dataclass(frozen=True)
+class SampleScan:
+    """A scan with its segmentation, if it has one; ``name`` is the file's, too, and that of its thumbnail."""
+
+    name: str
+    title: str
+    file: str
+    segmentation: str = ""
+
+    @property
+    def thumbnail(self) -> Path:
+        return FOLDER / f"{self.name}.png"
+
+    def load(self) -> list[Any]:
+        """Load the nodes.
+
+        :raises EngineError: the extension lacks a file.
+        """
+        files = [FOLDER / name for name in (self.file, self.segmentation) if name]
+        missing = [path for path in files if not path.is_file()]
+        if missing:
+            raise EngineError(f"The extension lacks its file {missing[0]}.", "Install the extension again.")
+        nodes = [slicer.util.loadVolume(str(files[0]), {"name": self.title})]
+        if self.segmentation:
+            nodes.append(slicer.util.loadSegmentation(str(files[1]), {"name": f"{self.title} reference"}))
+        for node in nodes:  # so that saving the scene does not write into the extension
+            slicer.mrmlScene.RemoveNode(node.GetStorageNode())
+        return nodes
+
+
+SCANS = (
+    SampleScan("XAIChestCTA", "Chest CTA", "chest_cta.nrrd"),
+    SampleScan("XAIAorta", "CTA of the aorta", "cta_aorta.nrrd", "cta_aorta.seg.nrrd"),
+)
+
+
+def registerSampleScans() -> None:
+    """Offer the scans in the Sample Data module."""
+    import SampleData
+
+    for scan in SCANS:
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category=CATEGORY,
+            sampleName=scan.name,
+            thumbnailFileName=str(scan.thumbnail),
+            loadFileType="VolumeFile",
+            customDownloader=lambda _source, scan=scan: scan.load(),
+        )

@@ -1,0 +1,62 @@
+"""Scans that come with the extension are offered by Slicer's Sample Data module and load without network."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import slicer
+from SlicerXAILib import SampleScans
+from SlicerXAILib.EngineErrors import EngineError
+from SlicerXAILib.SampleScans import SCANS
+
+ROOT = Path(__file__).parents[2]
+MOST_BYTES = 2_500_000
+
+
+@pytest.fixture
+def sources(application, scene, monkeypatch):
+    """What the Sample Data module is given when the application has started."""
+    given = []
+    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **source: given.append(source))
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    module = application.load_scripted_module(ROOT / "SlicerXAI" / "SlicerXAI.py")
+    assert given == []
+    slicer.app.complete_startup()
+    yield given
+    if module._logic is not None:
+        module.logic().close()
+
+
+def test_every_scan_is_offered_with_a_picture(sources):
+    names = [source["sampleName"] for source in sources]
+    assert sorted(set(names)) == sorted(scan.name for scan in SCANS)
+    for source in sources:
+        assert source["category"] == "SlicerXAI"
+        assert Path(source["thumbnailFileName"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_scan_loads_where_the_module_asks_for_it(sources):
+    source = next(source for source in sources if source["sampleName"] == "XAIAorta")
+    scan, reference = source["customDownloader"](types.SimpleNamespace())
+    assert scan.GetName() == "CTA of the aorta"
+    assert scan.GetImageData().GetDimensions() == (86, 80, 56)
+    assert scan.GetSpacing() == pytest.approx((1.5, 1.5, 1.5))
+    assert reference.GetSegmentation().GetNumberOfSegments() == 1
+    assert scan.GetStorageNode() is None
+
+
+def test_a_missing_file_is_named(scene, monkeypatch, tmp_path):
+    monkeypatch.setattr(SampleScans, "FOLDER", tmp_path)
+    with pytest.raises(EngineError, match="chest_cta.nrrd"):
+        SCANS[0].load()
+
+
+def test_the_scans_are_small_and_those_of_the_tests():
+    folder = ROOT / "SlicerXAI" / "Resources" / "SampleData"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < MOST_BYTES
+    for path in folder.glob("*.nrrd"):
+        assert path.read_bytes() == (ROOT / "Testing" / "data" / path.name).read_bytes()
+    assert "Apache License" in (folder / "README.md").read_text(encoding="utf-8")
