@@ -18,7 +18,6 @@ from .modules import ModuleManager, ScriptedModule, modules_namespace
 from .scene import SceneWithLogics
 from .subject_hierarchy import SubjectHierarchyMirror
 
-
 STARTUP_COMPLETED = "startupCompleted()"
 
 
