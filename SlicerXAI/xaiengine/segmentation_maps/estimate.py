@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..attribution.bottleneck_options import BottleneckSettings
 from ..console import duration
 from ..device import available_memory
 from ..tail import Tail
@@ -57,16 +58,21 @@ def measure_cost(
 
 
 def _measure_tail(job: Explaining, clock: Callable[[], float]) -> float:
-    """The second of two passes from the bottleneck's layer on and back."""
-    record = Tail(job.scan.module, f"network.{job.bottleneck}").record(job.sample)
+    """Seconds per row of the second of two passes from the bottleneck's layer on and back.
+
+    As many rows as noisy copies are run at once: a single row can take other, slower kernels.
+    """
+    copies = BottleneckSettings().copies
+    record = Tail(job.scan.module, f"network.{job.bottleneck}").record(job.sample[:1])
+    rows = torch.zeros(copies, dtype=torch.long)
     seconds = 0.0
     for _ in range(2):
+        leaf = record.activation.detach().expand(copies, *record.activation.shape[1:]).clone().requires_grad_()
         start = clock()
         with torch.enable_grad():
-            leaf = record.activation.detach().clone().requires_grad_()
-            torch.autograd.grad(record.run(leaf).float().sum(), leaf)
+            torch.autograd.grad(record.run(leaf, rows).float().sum(), leaf)
         seconds = clock() - start
-    return seconds / len(job.sample)
+    return seconds / copies
 
 
 def measure_window(
