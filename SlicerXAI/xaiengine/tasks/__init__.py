@@ -16,6 +16,8 @@ TASKS = {
     "explain-prediction": "explain_prediction:ExplainPrediction",
     "evaluate-explanation": "evaluate_explanation:EvaluateExplanation",
     "explain-segmentation": "explain_segmentation:ExplainSegmentation",
+    "dissect": "dissect:Dissect",
+    "explain-semantics": "explain_semantics:ExplainSemantics",
     "find-directions": "find_directions:FindDirections",
     "explain-counterfactual": "explain_counterfactual:ExplainCounterfactual",
     "train-generator": "train_generator:TrainGenerator",
