@@ -46,21 +46,26 @@ class ConsoleTasks:
         """Fit a model's reference statistics over volumes, a sequence of them, or a folder of scans."""
         return self.call("fit-reference", scans=scans, model=model, **arguments)
 
-    def trainGenerator(self, **arguments: Any) -> LoadedResult:
-        """Train the generator of counterfactual images on a folder of images."""
-        return self.call("train-generator", **arguments)
+    def trainGenerator(self, images: Any, output: Any, **arguments: Any) -> LoadedResult:
+        """Train the generator of counterfactual images; the folder ``output`` is the generator then."""
+        return self.call("train-generator", images=images, output=output, **arguments)
 
-    def findDirections(self, **arguments: Any) -> LoadedResult:
+    def findDirections(self, generator: str, model: str, **arguments: Any) -> LoadedResult:
         """Find the directions in a generator's latent space along which a model's prediction changes."""
-        return self.call("find-directions", **arguments)
+        return self.call("find-directions", generator=str(generator), model=model, **arguments)
 
-    def explainCounterfactual(self, volumeNode: Any, **arguments: Any) -> LoadedResult:
+    def explainCounterfactual(self, volumeNode: Any, model: str, generator: str, **arguments: Any) -> LoadedResult:
         """Show what a scan would look like if the model had said otherwise."""
-        return self.call("explain-counterfactual", volume=volumeNode, **arguments)
+        return self.call(
+            "explain-counterfactual", volume=volumeNode, model=model, generator=str(generator), **arguments
+        )
 
-    def dissect(self, **arguments: Any) -> LoadedResult:
-        """Find what the units of a network's layer respond to, over a folder of images with concept masks."""
-        return self.call("dissect", **arguments)
+    def dissect(self, images: Any, model: str, **arguments: Any) -> LoadedResult:
+        """Find what the units of a network's layer respond to, over images with concept masks.
+
+        ``masks=`` takes segmentation nodes in the order of the images, or a folder.
+        """
+        return self.call("dissect", images=images, model=model, **arguments)
 
     def explainSemantics(self, volumeNode: Any, model: str, **arguments: Any) -> LoadedResult:
         """Say which concepts spoke for and against a prediction, with their shares."""

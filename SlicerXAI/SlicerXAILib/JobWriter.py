@@ -26,8 +26,11 @@ class JobFolder:
     ``notes`` tells the user what was done to the inputs.
     """
 
-    def __init__(self, parent: str | Path) -> None:
-        """:raises NodeError: the parent folder cannot be written."""
+    def __init__(self, parent: str | Path, output: str | Path = "") -> None:
+        """:param output: where the results stay; a folder that is removed with the others if empty.
+
+        :raises NodeError: the parent folder cannot be written.
+        """
         try:
             self.path = Path(tempfile.mkdtemp(prefix="xai-job-", dir=str(parent)))
         except OSError as error:
@@ -35,7 +38,8 @@ class JobFolder:
                 f"The temporary folder {parent} cannot be written: {error}.",
                 "Choose another one in Edit / Application Settings / General.",
             ) from error
-        self.output = self.path / "output"
+        self.keepsOutput = bool(output)
+        self.output = Path(output).resolve() if output else self.path / "output"
         self.notes: list[str] = []
         # Where the scan lies: IJK to RAS of the world (4, 4), and its size (I, J, K).
         self._grid: tuple[np.ndarray, tuple[int, int, int]] | None = None

@@ -45,6 +45,7 @@ class XAILogic(ConsoleTasks):
         device: str = "auto",
         seed: int = 0,
         trustModel: bool = False,
+        output: str | Path = "",
         show: bool = True,
         **arguments: Any,
     ) -> LoadedResult | TaskRun:
@@ -56,18 +57,21 @@ class XAILogic(ConsoleTasks):
         :param progress: called with the fraction done and a text.
         :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         :param trustModel: let the model's own code run; only for models whose origin is known.
+        :param output: a folder in which the result's files stay, among them ``result.json``.
         :param show: whether to show the result in the slice views.
         :raises EngineError: with the reason and a remedy; what an argument may be is listed.
         """
         description = findTask(task)
         given = sortArguments(description, arguments)
-        settings = {"device": device, "seed": seed, "trust_model": trustModel}
+        settings = {"device": device, "seed": seed, "trust_model": trustModel, "output": output}
         run = self.startTask(description["name"], given.inputs, given.options, given.model, **settings)
         if show:
             run.finished.connect(lambda loaded: Display.showResult(loaded, run.inputNode))
         return self._follow(run, progress, finished, failed)
 
-    def estimate(self, task: str, device: str = "auto", trustModel: bool = False, **arguments: Any) -> dict[str, Any]:
+    def estimate(
+        self, task: str, *, device: str = "auto", trustModel: bool = False, **arguments: Any
+    ) -> dict[str, Any]:
         """Return what a task would take: ``estimate`` in words, ``estimated_seconds``, ``estimated_memory_gb``.
 
         The model is loaded and tried once, which the task itself then need not do again.

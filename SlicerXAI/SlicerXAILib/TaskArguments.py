@@ -20,9 +20,13 @@ _NODES = {
         "a segmentation, one of its segments as (segmentation, name), a label map or an ROI",
     ),
     "table": (("vtkMRMLTableNode",), "a table"),
-    "folder": (("vtkMRMLScalarVolumeNode", "vtkMRMLSequenceNode"), "volumes, a sequence"),
+    "folder": (
+        ("vtkMRMLScalarVolumeNode", "vtkMRMLSequenceNode", "vtkMRMLSegmentationNode"),
+        "volumes, segmentations, a sequence",
+    ),
 }
 _POINTS = (("vtkMRMLMarkupsNode",), "R, A, S in mm, or a point markup")
+MODEL = "model"
 _NUMBERS = {"integer": "a whole number", "float": "a number"}
 
 
@@ -52,7 +56,7 @@ def sortArguments(task: Mapping[str, Any], arguments: Mapping[str, Any]) -> Task
     found = TaskArguments()
     for name, value in given.items():
         item = fields[name]
-        if item["kind"] == "model":
+        if name == MODEL:
             found.model = str(value)
         elif item["role"] == "input":
             found.inputs[name] = _input(item, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .LoadedResult import LoadedResult
 from .ResultLoader import loadResult
 from .ResultRecord import TaskCall
 from .Signal import Signal
+from .TaskDescriptions import readTasks
 
 
 class TaskRun:
@@ -32,9 +34,12 @@ class TaskRun:
         inputs: Mapping[str, Any],
         options: Mapping[str, Any],
         temporaryPath: str,
+        output: str | Path = "",
         **more: Any,
     ) -> None:
-        """:param more: other fields of the job: ``model``, ``device``, ``seed``, ``trust_model``.
+        """:param output: a folder in which the result's files stay; a task that makes files for other tasks (a
+          generator, directions, a dissection) keeps them in the user's documents if it is empty.
+        :param more: other fields of the job: ``model``, ``device``, ``seed``, ``trust_model``.
 
         :raises EngineError: an input cannot be used, or the engine cannot be started.
         """
@@ -46,7 +51,7 @@ class TaskRun:
         self.inputNode = _firstNode(inputs)
         self._inputName = _inputName(inputs, self.inputNode)
         self._call = TaskCall(task, dict(inputs), dict(options), more)
-        self._folder = JobFolder(temporaryPath)
+        self._folder = JobFolder(temporaryPath, output or _ownFolder(task, self._inputName))
         try:
             job = self._folder.job(task, inputs, options, **more)
             self._connect()
@@ -100,9 +105,11 @@ class TaskRun:
     def _onFinished(self, jobId: str, _result: Mapping[str, Any]) -> None:
         if jobId != self._jobId:
             return
+        kept = self._folder.keepsOutput
+        notes = [*self._folder.notes, *([f"The files were kept in {self._folder.output}."] if kept else [])]
         try:
             result = loadResult(
-                self._folder.output, self.inputNode, self._inputName, call=self._call, notes=self._folder.notes
+                self._folder.output, self.inputNode, self._inputName, kept, call=self._call, notes=notes
             )
         except EngineError as error:
             self._fail(error)
@@ -123,6 +130,15 @@ class TaskRun:
         self.error = error
         self._leave()
         self.failed.emit(error)
+
+
+def _ownFolder(task: str, name: str) -> Path | None:
+    """Return a new folder in the user's documents for a task whose files other tasks need; None for the others."""
+    outputs = readTasks().get(task, {}).get("outputs", ())
+    if not any(item["kind"] == "data" for item in outputs):
+        return None
+    title = " ".join(part for part in (name, task) if part).replace("/", " ").replace("\\", " ")
+    return Path(slicer.app.defaultScenePath) / "SlicerXAI" / f"{datetime.now():%Y-%m-%d %H-%M-%S} {title}"
 
 
 def progressText(event: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ class SlicerApp:
 
     def __init__(self, scene: SceneWithLogics, temporary_path: str, modules: Any) -> None:
         self.temporaryPath = temporary_path
+        self.defaultScenePath = str(Path(temporary_path) / "documents")
         self._scene = scene
         self._io_manager = CoreIOManager(scene)
         self._module_manager = ModuleManager(modules)

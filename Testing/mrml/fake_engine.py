@@ -34,6 +34,18 @@ def quantify(identity, job: dict) -> None:
     finish(identity, **result)
 
 
+def make_files(identity, job: dict) -> None:
+    """Leave a file for other tasks in the job's output folder."""
+    folder = Path(job["output"])
+    folder.mkdir(parents=True)
+    (folder / "directions.safetensors").write_bytes(b"numbers")
+    artifact = {"kind": "data", "file": "directions.safetensors", "name": "directions", "role": "directions"}
+    result = {"task": job["task"], "artifacts": [artifact], "provenance": {"job": job}}
+    content = json.dumps({"status": "finished", **result})
+    (folder / "result.json").write_text(content, encoding="utf-8")
+    finish(identity, **result)
+
+
 def answer(command: dict) -> None:
     identity, job = command["id"], command["job"]
     send(id=identity, event="started", task=job["task"])
@@ -76,6 +88,8 @@ def answer(command: dict) -> None:
         threading.Event().wait()
     elif task == "quantify-lesions":
         quantify(identity, job)
+    elif task == "find-directions":
+        make_files(identity, job)
     elif task == "environment":
         finish(identity, values={"pid": os.getpid(), "environment": dict(os.environ), "path": sys.path})
 

@@ -52,7 +52,7 @@ def test_a_function_names_its_tasks_required_inputs(task):
     """By position or by name; what is missing is asked for before the engine starts."""
     parameters = inspect.signature(getattr(ConsoleTasks, functionOf(task))).parameters
     needed = {field["name"] for field in findTask(task)["options"] if field["required"]}
-    by_position = {name.removesuffix("Node") for name in parameters} - {"self", "arguments"}
+    by_position = {name.removesuffix("Node") for name in parameters} - {"self", "arguments", "output"}
     assert by_position <= {field["name"] for field in findTask(task)["options"]}
     assert needed <= by_position or "arguments" in parameters
 
@@ -137,3 +137,24 @@ def test_a_result_offers_its_nodes_by_role(logic, a_scan):
     assert found.table is found.nodes["table"]
     with pytest.raises(AttributeError, match="no heart; it has attribution"):
         found.heart  # noqa: B018
+
+
+def test_files_for_other_tasks_are_kept_where_the_user_says(logic, tmp_path):
+    found = logic.findDirections("generator", "model", output=tmp_path / "here")
+    assert found.files["directions"].read_bytes() == b"numbers"
+    assert found.files["directions"].parent == tmp_path / "here"
+
+
+def test_files_for_other_tasks_are_kept_in_the_documents_otherwise(logic):
+    found = logic.findDirections("generator", "model")
+    folder = found.files["directions"].parent
+    assert folder.parent == Path(slicer.app.defaultScenePath) / "SlicerXAI"
+    assert folder.name.endswith("find-directions")
+    assert found.warnings == [f"The files were kept in {folder}."]
+
+
+def test_other_results_stay_on_the_disk_on_request_alone(logic, a_scan, tmp_path):
+    found = logic.quantifyLesions(a_scan, output=tmp_path / "kept")
+    assert (tmp_path / "kept" / "result.json").is_file()
+    assert found.attribution.GetStorageNode().GetFileName() == str(tmp_path / "kept" / "attribution.nrrd")
+    assert list(Path(slicer.app.temporaryPath).glob("xai-job-*")) == []

@@ -87,7 +87,7 @@ def _write(
 ) -> None:
     name = "reference.safetensors"
     statistics.save(context.output.path(name))
-    context.output.add("text", name, "reference statistics", "reference")
+    context.output.add("data", name, "reference statistics", "reference")
     context.output.table("scans.csv", ["scan", "slices", "note"], rows, "reference scans", "scans")
     kept = stored_path(model.digest, layer)
     kept.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ class FitReference(Task):
     )
     Options = FitReferenceOptions
     outputs = (
-        OutputSpec("reference", "text", "Reference statistics", "safetensors file for the model's folder."),
+        OutputSpec("reference", "data", "Reference statistics", "safetensors file for the model's folder."),
         OutputSpec("scans", "table", "Scans", "The scans used, and those that could not be read, with the reason."),
     )
     values = (
