@@ -1,5 +1,5 @@
 #!/usr/bin/env python-real
-"""CLI module: finds out which findings the units of a network detect (the task dissect)."""
+"""CLI module: finds what a network's units respond to (the task dissect)."""
 
 import sys
 from pathlib import Path
@@ -11,4 +11,4 @@ if __name__ == "__main__":
     sys.path += [str(HERE.parent), str(HERE.parent / "qt-scripted-modules")]
     from xaiengine.slicer_cli_start import main
 
-    sys.exit(main("explain-prediction", __file__))
+    sys.exit(main("dissect", __file__))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python-real
-"""CLI module: says which findings a prediction rests on (the task explain-semantics)."""
+"""CLI module: says which concepts a prediction rests on (the task explain-semantics)."""
 
 import sys
 from pathlib import Path
@@ -11,4 +11,4 @@ if __name__ == "__main__":
     sys.path += [str(HERE.parent), str(HERE.parent / "qt-scripted-modules")]
     from xaiengine.slicer_cli_start import main
 
-    sys.exit(main("explain-prediction", __file__))
+    sys.exit(main("explain-semantics", __file__))

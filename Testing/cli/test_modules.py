@@ -25,6 +25,11 @@ def task_of(script: Path):
     return find_task(next(name for name in TASKS if f'main("{name}"' in script.read_text(encoding="utf-8")))
 
 
+def test_no_two_modules_do_the_same_task():
+    tasks = [task_of(script).name for script in SCRIPTS]
+    assert len(tasks) == len(set(tasks))
+
+
 @every_module
 def test_a_script_holds_nothing_but_its_task(script):
     """What the modules share is in the engine: their scripts differ in the first sentence and the task alone."""
