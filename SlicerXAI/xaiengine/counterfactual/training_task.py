@@ -75,8 +75,9 @@ def train_and_write(options: TrainGeneratorOptions, context: Context) -> Outcome
     figures["features"] = features.name
     minutes = (time.process_time() - start) / 60
     _write(run, read, score, figures, options, context, minutes)
-    values = {"images": len(training), "steps": settings.steps}
-    values |= {name: value for name, value in figures.items() if not name.startswith("domain_")}
+    values = {"images_used": len(training), "steps_done": settings.steps}
+    named = {"precision": "sample_precision", "recall": "sample_recall"}  # precision is an option, too
+    values |= {named.get(name, name): value for name, value in figures.items() if not name.startswith("domain_")}
     return Outcome(
         values={name: value for name, value in values.items() if name != "prediction_correlation"},
         provenance={"settings": settings.model_dump(), "shape": shape.model_dump(), "resumed_at": run.resumed_at},

@@ -106,12 +106,12 @@ class TrainGenerator(Task):
         OutputSpec("samples", "image", "Samples", "Held-out images, reconstructions, sampled images."),
     )
     values = (
-        ValueSpec("images", "Images", "Images trained on.", "integer"),
-        ValueSpec("steps", "Steps", "Steps of the training.", "integer"),
+        ValueSpec("images_used", "Images", "Images trained on.", "integer"),
+        ValueSpec("steps_done", "Steps", "Steps of the training.", "integer"),
         ValueSpec("frechet", "Fréchet distance", "Of sampled to held-out images, on the features named beside it."),
         ValueSpec("features", "Features", "What the distance was measured on.", "string"),
-        ValueSpec("precision", "Precision", "Share of sampled images that look real."),
-        ValueSpec("recall", "Recall", "Share of held-out images that are covered."),
+        ValueSpec("sample_precision", "Precision", "Share of sampled images that look real."),
+        ValueSpec("sample_recall", "Recall", "Share of held-out images that are covered."),
         ValueSpec("l1", "Reconstruction error", "Mean absolute difference of held-out images; their range is 2."),
         ValueSpec("ssim", "SSIM", "Of reconstructions of held-out images."),
         ValueSpec("prediction_difference", "Prediction difference", "Median |f(x) - f(G(x))| of held-out images."),
