@@ -14,6 +14,7 @@ from xaiengine.grid import Grid
 from xaiengine.job import Job
 from xaiengine.run import run_job
 from xaiengine.segmentation import Mask, Segmentation, read_segmentation, write_segmentation
+from xaiengine.segmentation_maps.method_list import CAUTION, MARKED, METHODS
 from xaiengine.volume import Volume, read_volume, write_volume
 
 torch.set_num_threads(1)
@@ -163,6 +164,14 @@ def test_several_methods_and_classes_each_get_their_map_and_their_curve(tmp_path
     assert result.values["receptive_50_mm"] <= result.values["receptive_90_mm"]
     for item in volumes:
         assert np.any(read_volume(tmp_path / "out" / item.file).array), item.role
+
+
+def test_methods_that_hardly_heed_the_weights_say_so(tmp_path, unet):
+    bright_scan(tmp_path / "scan.nrrd", OBLIQUE)
+    methods = ["vargrad", "saliency"]
+    result = finished(tmp_path, unet, tmp_path / "scan.nrrd", methods=methods, samples=2)
+    assert [text for text in result.warnings if text.endswith(CAUTION)] == [f"VarGrad: {CAUTION}"]
+    assert set(MARKED) < set(METHODS)
 
 
 def test_the_matrix_tells_which_structure_each_class_relies_on(tmp_path):

@@ -65,6 +65,21 @@ _ALL = (
     Method("inverse-iba", "Inverse information bottleneck", "bottleneck", signed=False),
 )
 METHODS = {method.name: method for method in _ALL}
+MARKED = (
+    "smoothgrad-squared",
+    "vargrad",
+    "rise",
+    "feature-ablation",
+    "shapley-sampling",
+    "lime",
+    "layer-cam",
+    "guided-backpropagation",
+    "deconvolution",
+    "layer-activation",
+)
+"""Methods whose maps of an untrained network resemble the trained one's (rank correlation above 0.2 on planted cues),
+or that show edges, or activation, whatever is asked."""
+CAUTION = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
 
 
 def find_methods(names: list[str]) -> list[Method]:

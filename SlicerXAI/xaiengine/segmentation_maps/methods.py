@@ -26,7 +26,7 @@ from ..grid import Grid
 from ..resample import resample
 from ..window_layers import LayerFeatures, LayerLattice
 from .explaining import FIRST_STEPS, MOST_STEPS, Explaining, SegmentationMap
-from .method_list import Method
+from .method_list import CAUTION, MARKED, Method
 
 CAM_NAMES = {"grad-cam": "gradcam", "grad-cam++": "gradcam++", "hires-cam": "hirescam", "layer-cam": "layercam",
              "xgrad-cam": "xgradcam", "score-cam": "scorecam"}  # fmt: skip
@@ -48,7 +48,9 @@ def run_method(job: Explaining, method: Method) -> list[SegmentationMap]:
     if method.layered:
         capabilities.require("layers", method.title)
     with explainable(job.scan.model.network):
-        return _RUNNERS[method.family](job, method)
+        maps = _RUNNERS[method.family](job, method)
+    caution = (CAUTION,) if method.name in MARKED else ()
+    return [replace(item, notes=(*item.notes, *caution)) for item in maps]
 
 
 def _maps(job: Explaining, method: Method, found: Attribution, number: int, row: int = 0) -> SegmentationMap:

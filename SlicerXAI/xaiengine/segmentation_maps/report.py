@@ -16,7 +16,7 @@ from .estimate import estimate, measure_cost, memory_warning
 from .explaining import Explaining, MethodSettings, SegmentationMap, check_settings
 from .findings import Findings, class_matrix, field_of_view, measure
 from .mending import mend, mending_passes
-from .method_list import Method, find_methods
+from .method_list import CAUTION, Method, find_methods
 from .methods import run_method
 from .passes import count_passes
 from .preparation import PredictedScan, predict_scan, read_channels, segmenter, window_text
@@ -144,7 +144,7 @@ def _run(job: Explaining, method: Method, context: Context) -> list[Segmentation
     maps = _within_memory(lambda batch: run_method(job, method), None, context, job)
     for item in maps:
         for note in item.notes:
-            context.warn(note)
+            context.warn(f"{method.title}: {note}" if note == CAUTION else note)
         if not np.any(item.values):
             context.warn(f"The {method.title} map of {job.targets[item.number].name} is zero everywhere.")
     windows.on_windows = lambda count: progress.check()

@@ -108,7 +108,9 @@ class ExplainPredictionOptions(TaskOptions):
         "Of bottlenecks; converged: until the map rests, reference: the ten published steps.",
         advanced=True,
     )
-    beta: float | None = option(None, "Beta", "Price of a bit; 10 if empty (30 for the inverse of a class).", gt=0, advanced=True)
+    beta: float | None = option(
+        None, "Beta", "Price of a bit; 10 if empty (30 for the inverse of a class).", gt=0, advanced=True
+    )
     gate: Literal["energy", "quantile"] = option(
         "energy", "Gate", "What the deeper layers of the multi-layer map let through.", advanced=True
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ..options import TaskOptions, given, option
-from ..segmentation_maps.method_list import METHODS
+from ..segmentation_maps.method_list import MARKED, METHODS
 from .task import Context, Outcome, OutputSpec, Task, ValueSpec
 
 TargetKind = Literal[
@@ -75,7 +75,8 @@ class ExplainSegmentationOptions(TaskOptions):
         "gradient-shap, deeplift, deeplift-shap, guided-backpropagation, deconvolution, occlusion, rise, "
         "feature-ablation, shapley-sampling, kernel-shap, lime, grad-cam, grad-cam++, hires-cam, layer-cam, "
         "xgrad-cam, score-cam, layer-activation, gradient-x-activation, layer-conductance, internal-influence, "
-        "layer-integrated-gradients, layer-gradient-shap, layer-deeplift, iba, inverse-iba.",
+        "layer-integrated-gradients, layer-gradient-shap, layer-deeplift, iba, inverse-iba. Not to be relied on "
+        f"alone, their maps hardly heed what the model has learned: {', '.join(MARKED)}.",
         choices=tuple(METHODS),
     )
     layers: list[str] = option(
