@@ -41,7 +41,7 @@ def save_dissection(path: Path, dissection: Dissection) -> tuple[Path, Path]:
     from safetensors.torch import save_file
 
     arrays = {
-        item.name: torch.from_numpy(np.ascontiguousarray(getattr(dissection, item.name)))
+        item.name: torch.from_numpy(np.array(getattr(dissection, item.name), order="C"))
         for item in fields(dissection)
         if item.name not in _WORDS
     }
