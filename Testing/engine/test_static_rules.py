@@ -1,0 +1,179 @@
+"""Slicer's rules that can be read off the files: nothing runs on import, user interface and code fit each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "SlicerXAI"
+LIBRARY = MODULE / "SlicerXAILib"
+LOADED = [MODULE / "SlicerXAI.py", *sorted(LIBRARY.rglob("*.py"))]
+INTERFACES = sorted(MODULE.rglob("*.ui"))
+
+# Calls that may stand beside a name at file scope: they make a value and touch nothing.
+PURE_CALLS = {"Path", "resolve", "frozenset", "set", "dict", "tuple", "compile", "zip", "join", "format"}
+OWN_RECORD = re.compile(r"_?[A-PR-Z][a-z]\w*")
+SHOWN_ATTRIBUTES = {"text", "toolTip", "title", "placeholderText", "windowTitle", "statusTip", "whatsThis", "format"}
+SHOWING_CALLS = {
+    "setText", "setToolTip", "setTitle", "setPlaceholderText", "setWindowTitle", "setFormat", "addRow", "addItem",
+    "addAction", "addButton", "setHorizontalHeaderLabels", "QLabel", "QPushButton", "QCheckBox", "QRadioButton",
+    "QGroupBox", "QToolButton", "QAction", "insertItem", "errorDisplay", "warningDisplay", "infoDisplay",
+    "confirmOkCancelDisplay", "confirmYesNoDisplay", "messageBox", "delayDisplay", "getExistingDirectory",
+    "getOpenFileName", "getSaveFileName",
+}  # fmt: skip
+
+each_file = pytest.mark.parametrize("path", LOADED, ids=lambda path: path.relative_to(MODULE).as_posix())
+each_interface = pytest.mark.parametrize("path", INTERFACES, ids=lambda path: path.name)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def called_name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+@each_file
+def test_nothing_is_done_when_a_file_is_imported(path):
+    for statement in tree_of(path).body:
+        docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        typing_only = isinstance(statement, ast.If) and getattr(statement.test, "id", "") == "TYPE_CHECKING"
+        if isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)) or docstring:
+            continue
+        assert typing_only or isinstance(statement, (ast.Assign, ast.AnnAssign)), f"line {statement.lineno}"
+        calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)] if not typing_only else []
+        names = {called_name(call) for call in calls if not OWN_RECORD.fullmatch(called_name(call))}
+        assert names <= PURE_CALLS, f"line {statement.lineno}"
+
+
+def shown_strings(tree: ast.Module):
+    """Every expression that a widget shows as it is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called_name(node) in SHOWING_CALLS:
+            yield from node.args
+        if isinstance(node, ast.Assign):
+            targets = [target for target in node.targets if isinstance(target, ast.Attribute)]
+            if any(target.attr in SHOWN_ATTRIBUTES for target in targets):
+                yield node.value
+
+
+def untranslated(expression: ast.expr) -> list[str]:
+    """Words in an expression that do not go through ``_()``; markup and file names are no words."""
+    if isinstance(expression, ast.Call):
+        inner = expression.func.value if isinstance(expression.func, ast.Attribute) else None
+        if called_name(expression) in ("_", "translate"):
+            return []
+        parts = [*expression.args, *([inner] if inner is not None else [])]
+        return [word for part in parts for word in untranslated(part)] if called_name(expression) == "format" else []
+    if isinstance(expression, ast.IfExp):
+        return untranslated(expression.body) + untranslated(expression.orelse)
+    if isinstance(expression, ast.BinOp):
+        return untranslated(expression.left) + untranslated(expression.right)
+    if isinstance(expression, ast.JoinedStr):
+        return [word for part in expression.values for word in untranslated(part)]
+    if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
+        plain = re.sub(r"<[^>]*>|\{[^}]*\}|&\w+;", " ", expression.value)
+        return [expression.value] if re.search(r"[A-Za-z]{3,}", plain) and not plain.startswith("*.") else []
+    return []
+
+
+@each_file
+def test_what_a_widget_shows_can_be_translated(path):
+    found = [text for shown in shown_strings(tree_of(path)) for text in untranslated(shown)]
+    assert found == []
+
+
+def test_the_check_for_translation_sees_what_is_wrong():
+    code = 'a.text = "Apply"\nb.setToolTip(f"{n} slices left")\nc.addRow("Scan:" if x else "Lungs:", w)\n'
+    code += 'd.text = _("Apply")\ne.setText(_("{n} left").format(n=n))\nf.text = "<b></b>"\n'
+    found = [text for shown in shown_strings(ast.parse(code)) for text in untranslated(shown)]
+    assert found == ["Apply", " slices left", "Scan:", "Lungs:"]
+
+
+def widget_names(path: Path) -> dict[str, str]:
+    """The class of every widget and action of a .ui file by its name."""
+    root = ElementTree.parse(path).getroot()
+    named = [item for tag in ("widget", "action", "layout") for item in root.iter(tag)]
+    return {item.get("name"): item.get("class", "") for item in named if item.get("name")}
+
+
+def used_names() -> dict[str, set[str]]:
+    """What the code takes from ``ui`` (or ``self.ui``, ``self._ui``), by file."""
+    used: dict[str, set[str]] = {}
+    for path in LOADED:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Attribute):
+                owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+                if owner in ("ui", "_ui"):
+                    used.setdefault(path.name, set()).add(node.attr)
+    return used
+
+
+def test_every_object_of_the_interface_that_the_code_uses_exists():
+    existing = set().union(*(widget_names(path) for path in INTERFACES))
+    assert used_names(), "the check finds no use of the interface"
+    for file, names in used_names().items():
+        assert names - existing == set(), file
+
+
+@each_interface
+def test_names_of_widgets_are_unique(path):
+    root = ElementTree.parse(path).getroot()
+    names = [item.get("name") for item in root.iter("widget")]
+    assert len(names) == len(set(names))
+
+
+@each_interface
+def test_every_node_selector_follows_the_scene(path):
+    root = ElementTree.parse(path).getroot()
+    top = root.find("widget")
+    assert top.get("class") == "qMRMLWidget"
+    selectors = {name for name, kind in widget_names(path).items() if kind.startswith("qMRML")} - {top.get("name")}
+    connected = {
+        connection.findtext("receiver")
+        for connection in root.iter("connection")
+        if connection.findtext("sender") == top.get("name")
+        and connection.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+        and connection.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+    }
+    assert selectors - connected == set()
+
+
+@each_interface
+def test_every_button_says_what_it_does(path):
+    for widget in ElementTree.parse(path).getroot().iter("widget"):
+        properties = {item.get("name"): "".join(item.itertext()).strip() for item in widget.findall("property")}
+        if widget.get("class") in ("QPushButton", "QToolButton"):
+            assert properties.get("text") or properties.get("icon"), widget.get("name")
+
+
+def test_the_module_says_what_it_is_and_has_an_icon():
+    text = (MODULE / "SlicerXAI.py").read_text(encoding="utf-8")
+    for name in ("helpText", "acknowledgementText"):
+        said = re.search(rf"parent\.{name} = _\(([^)]*)\)", text, re.DOTALL)
+        assert said and len(said.group(1)) > 60
+    icon = MODULE / "Resources" / "Icons" / "SlicerXAI.png"
+    assert icon.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["EXTENSION_ICONURL", "EXTENSION_SCREENSHOTURLS"])
+def test_pictures_that_the_extension_names_are_in_the_repository(name):
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    address = re.search(rf'set\({name} "([^"]+)"\)', text).group(1)
+    for one in address.split():
+        assert (ROOT / one.split("/main/", 1)[1]).is_file()
+
+
+def test_the_engine_and_slicers_side_do_not_import_each_other():
+    for folder, other in ((LIBRARY, "xaiengine"), (MODULE / "xaiengine", "SlicerXAILib")):
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(tree_of(path)):
+                names = [item.name for item in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                assert not any(name.split(".")[0] == other for name in names), path.name
