@@ -1,4 +1,4 @@
-"""Write the demo's classifier as a MONAI bundle that SlicerXAI explains, with reference statistics of its bottleneck."""
+"""Write the demo's classifier as a MONAI bundle, with the reference statistics that its bottleneck needs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def metadata_config() -> dict[str, Any]:
         "numpy_version": "1.26.0",
         "name": NAME,
         "task": "Classification of frontal chest X-rays: planted consolidation or not",
-        "description": "Small classifier whose probability follows the extent of planted consolidations. Research only.",
+        "description": "Its probability follows the extent of planted consolidations. Research only.",
         "authors": "SlicerXAI",
         "copyright": "CC BY-SA 4.0",
         "data_source": SOURCE,
@@ -68,7 +68,7 @@ def explanation_config() -> dict[str, Any]:
         "inference": {"kind": "slices", "plane": "axial"},
         "layers": [LAYER],
         "reference": REFERENCE,
-        "notes": ["Learned consolidations planted into X-rays of 64 x 64 pixels: a demonstration, not a diagnostic tool."],
+        "notes": ["Learned planted consolidations in X-rays of 64 x 64 pixels: a demonstration, not for diagnosis."],
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ LABELS = ("clear", "consolidation")
 TARGET = 1
 BATCH = 64
 RATE = 4e-3
+STEPS = 3500
 
 
 def as_input(images: np.ndarray) -> torch.Tensor:
@@ -40,17 +40,18 @@ def augmented(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return (images + noise).clamp(0, 1)
 
 
-def train(images: torch.Tensor, probability: np.ndarray, minutes: float, seed: int = 0) -> ResNet:
-    """Fit soft labels (probability of "consolidation") by cross-entropy; ``minutes`` of one thread."""
+def train(images: torch.Tensor, probability: np.ndarray, steps: int = STEPS, seed: int = 0) -> ResNet:
+    """Fit soft labels (n,), the probability of "consolidation", to images (n, 1, I, J) by cross-entropy."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     network = ResNet(**NETWORK).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-3)
     target = torch.from_numpy(probability).float()
-    start, step, recent = time.process_time(), 0, []
-    while (part := (time.process_time() - start) / 60 / minutes) < 1:
+    recent = []
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+            falling = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = RATE * min(1, (step + 1) / 100) * falling
         chosen = torch.randint(len(images), (BATCH,), generator=random)
         logits = network(augmented(images[chosen], random))
         loss = functional.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], target[chosen])
@@ -58,9 +59,8 @@ def train(images: torch.Tensor, probability: np.ndarray, minutes: float, seed: i
         loss.backward()
         optimiser.step()
         recent.append(float(loss.detach()))
-        step += 1
-        if step % 100 == 0:
-            print(f"{part * minutes:5.2f} min  step {step}  loss {np.mean(recent[-100:]):.4f}", flush=True)
+        if (step + 1) % 100 == 0:
+            print(f"classifier: step {step + 1}  loss {np.mean(recent[-100:]):.4f}", flush=True)
     return network.eval()
 
 

@@ -37,7 +37,7 @@ class Planted:
 
 
 def probability_of(burden: float) -> float:
-    """Probability of "consolidation" for a burden: 0.03 for none, one half at :data:`HALF_BURDEN`, then towards 0.97."""
+    """Probability of "consolidation": 0.03 for no burden, about one half at :data:`HALF_BURDEN`, then towards 0.97."""
     share = burden**2 / (burden**2 + HALF_BURDEN**2)
     return LEAST + (MOST - LEAST) * share
 
