@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import slicer
 import vtk
 
@@ -42,7 +44,9 @@ class SceneWithLogics:
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         # Without this prototype a command-line module node cannot be created by class name.
         self.scene.RegisterNodeClass(slicer.vtkMRMLCommandLineModuleNode())
-        # Without this thread RequestReadFile() is dropped and the outputs of CLI modules never load.
+        # Without this thread RequestReadFile() is dropped and the outputs of CLI modules never load. It would give
+        # the process, and every child, the least priority there is.
+        os.environ.setdefault("SLICER_BACKGROUND_THREAD_PRIORITY", "0")
         self.application_logic.CreateProcessingThread()
 
     def process_requests(self) -> None:
