@@ -1,6 +1,7 @@
 """SlicerXAI: why a deep-learning model says what it says about a scan."""
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -26,28 +27,95 @@ class SlicerXAI(ScriptedLoadableModule):
             "segmented lesions, tables. For research, not for diagnosis."
         )
         parent.acknowledgementText = _("The methods' authors are named in the documentation of each task.")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer the scans that come with the extension in the Sample Data module."""
+    from SlicerXAILib.SampleScans import registerSampleScans
+
+    registerSampleScans()
+
+
+class SlicerXAIFileReader:
+    """Results of the engine open like any other data: by drag and drop, or in Add Data."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def description(self):
+        return _("SlicerXAI result")
+
+    def fileType(self):
+        return "XAIResult"
+
+    def extensions(self):
+        return [_("SlicerXAI result") + " (*.xai.json)", _("SlicerXAI result") + " (result.json)"]
+
+    def canLoadFileConfidence(self, filePath):
+        from SlicerXAILib.ResultFileReader import readingConfidence
+
+        return readingConfidence(filePath)
+
+    def canLoadFile(self, filePath):
+        return self.canLoadFileConfidence(filePath) > 0.0
+
+    def load(self, properties):
+        from SlicerXAILib.EngineErrors import EngineError
+        from SlicerXAILib.ResultFileReader import openResult
+
+        try:
+            nodes = openResult(properties["fileName"])
+        except EngineError as error:
+            self.parent.userMessages().AddMessage(vtk.vtkCommand.ErrorEvent, str(error))
+            return False
+        self.parent.loadedNodes = [node.GetID() for node in nodes]
+        return True
 
 
 class SlicerXAIWidget(ScriptedLoadableModuleWidget):
-    """The module's panel."""
+    """The module's panel. It follows the scene: closing it stops the run, opening one brings its settings."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         self.logic = None
         self.panel = None
+        self._observations = []
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
-        from SlicerXAILib.Widgets.QuantifyLesionsPanel import QuantifyLesionsPanel
+        from SlicerXAILib.Widgets.Panel import Panel
 
+        widget = slicer.util.loadUI(self.resourcePath("UI/SlicerXAI.ui"))
+        self.layout.addWidget(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
         self.logic = SlicerXAILogic()
-        self.panel = QuantifyLesionsPanel(self.logic, self.layout)
+        self.panel = Panel(
+            slicer.util.childWidgetVariables(widget), widget, self.logic, self.logic.getParameterNode()
+        )
         self.layout.addStretch(1)
+        scene = slicer.mrmlScene
+        for event in (scene.EndCloseEvent, scene.EndImportEvent):
+            self._observations.append(scene.AddObserver(event, self._onSceneChanged))
+
+    def enter(self):
+        self.panel.setActive(True)
+
+    def exit(self):
+        self.panel.setActive(False)
 
     def cleanup(self):
+        for tag in self._observations:
+            slicer.mrmlScene.RemoveObserver(tag)
+        self._observations = []
+        if self.panel is not None:
+            self.panel.close()
         if self.logic is not None:
-            self.panel.cleanup()
             self.logic.close()
+
+    def _onSceneChanged(self, _scene, _event):
+        if not slicer.mrmlScene.IsClosing():
+            self.panel.setParameterNode(self.logic.getParameterNode())
 
 
 class SlicerXAILogic(ScriptedLoadableModuleLogic, XAILogic):

@@ -12,6 +12,7 @@ import numpy as np
 import slicer
 
 NUMBER_OF_COLORS = 256
+_CLIPPED_BELOW = "XAI.ClippedBelow"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,45 @@ def colorTable(kind: str) -> slicer.vtkMRMLColorTableNode:
     if not _isFilled(node):
         _fill(node, ramp)
     return node
+
+
+def isDiverging(node: slicer.vtkMRMLColorNode | None) -> bool:
+    """Whether these are the colors for signed maps, or a map's own copy of them."""
+    return node is not None and (
+        node.GetSingletonTag() == _DIVERGING.tag or node.GetAttribute(_CLIPPED_BELOW) is not None
+    )
+
+
+def clippedTable(display: slicer.vtkMRMLScalarVolumeDisplayNode, least: float) -> slicer.vtkMRMLColorTableNode:
+    """Return the colors of a signed map that leave out what is nearer to zero than ``least`` (in the map's units).
+
+    Each map that is clipped gets a table of its own, as its threshold is its own.
+    """
+    node = display.GetColorNode()
+    if node is None or node.GetAttribute(_CLIPPED_BELOW) is None:
+        if least <= 0:
+            return colorTable("diverging")
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", _DIVERGING.name)
+        _fill(node, _DIVERGING)
+        node.SetHideFromEditors(True)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(f"{_DIVERGING.name} clipped"))
+    node.SetAttribute(_CLIPPED_BELOW, repr(float(least)))
+    end = max(abs(display.GetWindowLevelMin()), abs(display.GetWindowLevelMax())) or 1.0
+    table = _DIVERGING.table()
+    away = np.abs(np.linspace(-end, end, NUMBER_OF_COLORS))
+    # Beyond the threshold the colors are full, so that the slider's edge is the edge that is seen.
+    table[:, 3] = np.where(away < least, 0.0, np.maximum(table[:, 3], 0.75 if least > 0 else 0.0))
+    disabled = node.StartModify()
+    for index, color in enumerate(table):
+        node.SetOpacity(index, color[3])
+    node.EndModify(disabled)
+    return node
+
+
+def clippedBelow(node: slicer.vtkMRMLColorNode | None) -> float:
+    """Return the threshold of a signed map's colors."""
+    text = node.GetAttribute(_CLIPPED_BELOW) if node is not None else None
+    return float(text) if text else 0.0
 
 
 def _isFilled(node: slicer.vtkMRMLColorTableNode) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from .ColorTables import colorTable
+from .ColorTables import clippedBelow, clippedTable, colorTable, isDiverging
 
 if TYPE_CHECKING:
     from .ResultLoader import LoadedResult
@@ -36,9 +36,9 @@ def setMapDisplay(volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str
     low, high = mapWindow(volumeNode, hints)
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(low, high)
-    threshold = hints.get("threshold")
-    if threshold is not None and colors != "diverging":
-        setThreshold(volumeNode, float(threshold))
+    least = hints.get("threshold")
+    if least is not None:
+        setThreshold(volumeNode, float(least))
 
 
 def mapWindow(volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str, Any]) -> tuple[float, float]:
@@ -56,11 +56,44 @@ def mapWindow(volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str, An
 
 
 def setThreshold(volumeNode: slicer.vtkMRMLScalarVolumeNode, threshold: float) -> None:
-    """Draw a map only where it is at least ``threshold`` (in its units)."""
+    """Draw a map only where it is at least ``threshold`` (in its units); a signed map where either sign is."""
     display = volumeNode.GetDisplayNode()
+    if isSigned(volumeNode):
+        display.SetAndObserveColorNodeID(clippedTable(display, threshold).GetID())
+        return
     display.SetUpperThreshold(max(volumeNode.GetImageData().GetScalarRange()[1], threshold))
     display.SetLowerThreshold(threshold)
     display.ApplyThresholdOn()
+
+
+def threshold(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> float:
+    """Return the value below which a map is not drawn; 0 where all of it is."""
+    display = volumeNode.GetDisplayNode()
+    if isSigned(volumeNode):
+        return clippedBelow(display.GetColorNode())
+    return max(display.GetLowerThreshold(), 0.0) if display.GetApplyThreshold() else 0.0
+
+
+def isSigned(volumeNode: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a map tells for and against, in colors that are symmetric about zero."""
+    display = volumeNode.GetDisplayNode()
+    return display is not None and isDiverging(display.GetColorNode())
+
+
+def setOpacity(mapNode: slicer.vtkMRMLScalarVolumeNode, opacity: float) -> None:
+    """Draw a map with this opacity in every slice view that shows it over a scan."""
+    for composite in _compositesOf(mapNode):
+        composite.SetForegroundOpacity(opacity)
+
+
+def opacity(mapNode: slicer.vtkMRMLScalarVolumeNode) -> float:
+    """Return the opacity with which a map is drawn; the usual one if no view shows it."""
+    return next((node.GetForegroundOpacity() for node in _compositesOf(mapNode)), DEFAULT_OPACITY)
+
+
+def _compositesOf(mapNode: slicer.vtkMRMLScalarVolumeNode) -> list[slicer.vtkMRMLSliceCompositeNode]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return [node for node in nodes if node.GetForegroundVolumeID() == mapNode.GetID()]
 
 
 def showOver(

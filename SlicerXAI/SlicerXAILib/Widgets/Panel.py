@@ -1,0 +1,297 @@
+"""The module's panel: one page for each task of the engine, the model, one run at a time, and the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..EngineErrors import EngineError
+from ..LoadedResult import LoadedResult
+from ..Logic import XAILogic
+from ..Parameters import Parameters, inputKey, optionKey
+from ..ResultRecord import callOf
+from ..TaskDescriptions import readTasks
+from ..TaskRun import TaskRun
+from .DependencyBar import DependencyBar
+from .EstimateRow import EstimateRow
+from .ModelPicker import ModelPicker
+from .ResultsView import ResultsView
+from .RunControls import RunControls
+from .TaskPage import MODEL, TaskPage
+
+_PUMP_MILLISECONDS = 40
+_DEVICES = ("auto", "cpu", "cuda")
+# In the order in which they are offered; what the engine knows besides comes below a line.
+_MAIN_TASKS = (
+    "quantify-lesions",
+    "explain-prediction",
+    "explain-segmentation",
+    "explain-counterfactual",
+    "explain-semantics",
+    "dissect",
+    "evaluate-explanation",
+)
+
+
+class Panel:
+    """Holds the parts together: what is chosen goes to the parameter node, what is applied to the logic."""
+
+    def __init__(self, ui: Any, scenes: Any, logic: XAILogic, parameterNode: Any) -> None:
+        """:param scenes: the loaded .ui, whose ``mrmlSceneChanged`` hands the scene on."""
+        self.ui = ui
+        self._scenes, self._logic = scenes, logic
+        self._parameters = Parameters(parameterNode)
+        self._pages: dict[str, TaskPage] = {}
+        self._page: TaskPage | None = None
+        self._taskNames = _taskNames()
+        self._isLoading = False
+        self._timer = qt.QTimer()
+        self._timer.setInterval(_PUMP_MILLISECONDS)
+        self._timer.connect("timeout()", self._pump)
+        self.dependencies = DependencyBar(ui)
+        self.run = RunControls(ui)
+        self.model = ModelPicker(ui, logic.engine, self._timer.start, lambda: not self.dependencies.problem)
+        self.results = ResultsView(ui, logic.writeReport)
+        self.estimate = EstimateRow(ui, logic, self._timer.start)
+        self._fillChoosers()
+        self._connect()
+        self.setParameterNode(parameterNode)
+
+    @property
+    def page(self) -> TaskPage:
+        return self._page
+
+    def setParameterNode(self, node: Any) -> None:
+        """Show the settings of a parameter node, such as that of a scene that was just opened."""
+        self._parameters = Parameters(node)
+        for page in self._pages.values():
+            page.setParameters(self._parameters)
+        self._isLoading = True
+        device = self._parameters.value("device", "auto")
+        self.ui.deviceSelector.setCurrentIndex(_DEVICES.index(device) if device in _DEVICES else 0)
+        self.ui.seedSpinBox.value = self._parameters.value("seed", 0)
+        self.ui.trustModelCheckBox.checked = self._parameters.value("trustModel", False)
+        self._isLoading = False
+        task = self._parameters.value("task", self._taskNames[0])
+        self._show(task if task in self._taskNames else self._taskNames[0])
+        self.results.refresh()
+
+    def setActive(self, active: bool) -> None:
+        """Say whether the panel is on the screen."""
+        if active:
+            self.dependencies.look()
+            self.results.refresh()
+        self.model.setActive(active)
+        self._update()
+
+    def close(self) -> None:
+        """Stop what runs; the logic then ends the engine."""
+        self._timer.stop()
+        self.model.close()
+
+    def _fillChoosers(self) -> None:
+        described = readTasks()
+        for name in self._taskNames:
+            self.ui.taskSelector.addItem(_taskTitle(described[name]))
+        self.ui.deviceSelector.addItems([_("Automatic"), _("CPU"), _("Graphics card (CUDA)")])
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.taskSelector.connect("currentIndexChanged(int)", self._onTask)
+        ui.deviceSelector.connect("currentIndexChanged(int)", self._onMachine)
+        ui.seedSpinBox.connect("valueChanged(int)", self._onMachine)
+        ui.trustModelCheckBox.connect("toggled(bool)", self._onMachine)
+        self.dependencies.changed.connect(self._onDependencies)
+        self.dependencies.told.connect(self.run.note)
+        self.model.changed.connect(self._onModel)
+        self.model.reported.connect(self._onReport)
+        self.run.applied.connect(self._onApply)
+        self.run.finished.connect(self._onFinished)
+        self.run.ended.connect(self._update)
+        self.results.told.connect(self.run.note)
+        self.results.failed.connect(self.run.show)
+        self.results.rerunAsked.connect(self._onRerun)
+
+    def _show(self, task: str) -> None:
+        """Bring the page of a task to the front."""
+        if self._page is not None:
+            for widget in (self._page.inputsWidget, self._page.optionsWidget, self._page.advancedWidget):
+                widget.setVisible(False)
+        self._page = self._pages.get(task) or self._makePage(task)
+        for widget in (self._page.inputsWidget, self._page.optionsWidget, self._page.advancedWidget):
+            widget.setVisible(True)
+        self.ui.taskSelector.blockSignals(True)
+        self.ui.taskSelector.setCurrentIndex(self._taskNames.index(task))
+        self.ui.taskSelector.blockSignals(False)
+        self.ui.taskDescriptionLabel.text = _(self._page.task["description"])
+        self.ui.outputsLabel.text = _outputsText(self._page.task)
+        self.ui.optionsButton.setVisible(self._page.hasOptions)
+        field = self._page.modelField
+        self.ui.modelArea.setVisible(field is not None)
+        self.ui.modelLabel.setVisible(field is not None)
+        self._isLoading = True
+        self._page.reload()
+        self._suggestMap()
+        if field is not None:
+            self.model.setModel(self._parameters.value(optionKey(task, MODEL), field["default"] or ""))
+        self._page.setModelReport(self.model.report)
+        self._isLoading = False
+        self._update()
+
+    def _makePage(self, task: str) -> TaskPage:
+        page = TaskPage(readTasks()[task], self._parameters, self._scenes)
+        page.changed.connect(self._onPage)
+        for area, widget in (
+            (self.ui.inputsArea, page.inputsWidget),
+            (self.ui.optionsArea, page.optionsWidget),
+            (self.ui.advancedArea, page.advancedWidget),
+        ):
+            area.layout().addWidget(widget)
+        self._pages[task] = page
+        return page
+
+    def _suggestMap(self) -> None:
+        """Offer the map on the screen to the task that checks maps."""
+        if self._page.task["name"] != "evaluate-explanation":
+            return
+        editor = self._page.editor("explanation")
+        if editor.value() is None and self.results.maps.map is not None:
+            editor.setValue(self.results.maps.map)
+
+    def _onTask(self, index: int) -> None:
+        self._parameters.setValue("task", self._taskNames[index])
+        self._show(self._taskNames[index])
+
+    def _onPage(self) -> None:
+        if not self._isLoading:
+            self._update()
+
+    def _onModel(self) -> None:
+        if not self._isLoading:
+            self._parameters.setValue(optionKey(self._page.task["name"], MODEL), self.model.model)
+        self._update()
+
+    def _onReport(self, report: Mapping[str, Any] | None) -> None:
+        if self._page is not None:
+            self._isLoading = True
+            self._page.setModelReport(report)
+            self._isLoading = False
+
+    def _onMachine(self) -> None:
+        if self._isLoading:
+            return
+        self._parameters.setValue("device", self._device)
+        self._parameters.setValue("seed", self.ui.seedSpinBox.value)
+        self._parameters.setValue("trustModel", self.ui.trustModelCheckBox.checked)
+        self.model.setMachine(self._device, self.ui.trustModelCheckBox.checked)
+
+    def _onDependencies(self) -> None:
+        self.model.forget()
+        self.model.setActive(True)
+        self._update()
+
+    @property
+    def _device(self) -> str:
+        return _DEVICES[max(self.ui.deviceSelector.currentIndex, 0)]
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "device": self._device,
+            "seed": self.ui.seedSpinBox.value,
+            "trust_model": self.ui.trustModelCheckBox.checked,
+        }
+
+    def _begin(self) -> TaskRun:
+        return self._logic.startTask(**self._request())
+
+    def _onApply(self) -> None:
+        if not self.dependencies.ensure():
+            self.run.note(self.dependencies.problem or _("The packages were not installed."))
+            self._update()
+            return
+        self._start(self._begin)
+
+    def _start(self, begin: Any) -> None:
+        self.run.start(begin)
+        if self.run.isRunning:
+            self.model.remember(self.model.model)
+            self._timer.start()
+        self._update()
+
+    def _onFinished(self, loaded: LoadedResult) -> None:
+        self.results.show(loaded)
+
+    def _onRerun(self, record: Any) -> None:
+        """Show how a result was asked for, and ask for it again."""
+        try:
+            made = callOf(record)
+        except EngineError as error:
+            self.run.show(error)
+            return
+        settings = dict(made.settings)
+        model = settings.pop("model", "")
+        self._parameters.setValue(optionKey(made.task, MODEL), model or None)
+        for name, value in made.inputs.items():
+            if isinstance(value, slicer.vtkMRMLNode):
+                self._parameters.setReference(inputKey(made.task, name), value)
+        for name in [field["name"] for field in readTasks()[made.task]["options"] if field["role"] == "option"]:
+            value = made.options.get(name)
+            if isinstance(value, slicer.vtkMRMLNode):
+                self._parameters.setReference(optionKey(made.task, name), value)
+            else:
+                self._parameters.setValue(optionKey(made.task, name), value)
+        self._parameters.setValue("task", made.task)
+        self._show(made.task)
+        self._start(lambda: self._logic.startTask(made.task, made.inputs, made.options, model, **settings))
+
+    def _update(self) -> None:
+        if self._page is None:
+            return
+        problems = self._page.problems()
+        field = self._page.modelField
+        if field is not None and field["required"] and not self.model.model:
+            problems.append(_("Choose a model."))
+        self.run.setProblems(problems)
+        self.estimate.setRequest(None if problems or self.run.isRunning else self._request)
+
+    def _request(self) -> dict[str, Any]:
+        """Return what a run would be asked for."""
+        model = self.model.model if self._page.modelField is not None else ""
+        return {
+            "task": self._page.task["name"],
+            "inputs": self._page.inputs(),
+            "options": self._page.options(),
+            "model": model,
+            **self._settings(),
+        }
+
+    def _pump(self) -> None:
+        self._logic.processEvents()
+        if not self._logic.engine.isBusy:
+            self._timer.stop()
+
+
+def _taskNames() -> list[str]:
+    known = readTasks()
+    return [name for name in _MAIN_TASKS if name in known] + [name for name in known if name not in _MAIN_TASKS]
+
+
+def _taskTitle(task: Mapping[str, Any]) -> str:
+    titles = {
+        "explain-counterfactual": _("Counterfactual: what would change the prediction"),
+        "explain-semantics": _("Semantics: the concepts behind a prediction"),
+        "dissect": _("Semantics: what the units of a layer respond to"),
+        "evaluate-explanation": _("Check the explanation"),
+    }
+    return titles.get(task["name"]) or _(task["title"])
+
+
+def _outputsText(task: Mapping[str, Any]) -> str:
+    rows = [f"<li><b>{_(item['title'])}</b>: {_(item['description'])}</li>" for item in task["outputs"]]
+    return (
+        _("New nodes in a folder of their own beside the scan; nothing is overwritten:") + f"<ul>{''.join(rows)}</ul>"
+    )
