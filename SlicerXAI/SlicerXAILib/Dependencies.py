@@ -20,6 +20,7 @@ from .EngineErrors import EngineError
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt"
 REQUESTER = "SlicerXAI"
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,14 @@ def whyNotReady() -> str:
     return f"These Python packages are needed: {missing}." if missing else ""
 
 
-def install(confirm: Callable[[str], bool]) -> bool:
+def install(confirm: Callable[[str], bool], onlyCpu: bool = False) -> bool:
     """Install what is missing; returns False if the user declines.
 
     torch goes through the PyTorch extension, which finds the build for this machine's GPU; the rest through
     Slicer's package manager.
 
     :param confirm: asks the user whether the packages named in its text may be installed.
+    :param onlyCpu: take torch's build without GPU support, which is a tenth of the size.
     :raises EngineError: the PyTorch extension is absent, or torch could not be installed.
     """
     missing = missingRequirements()
@@ -104,7 +106,7 @@ def install(confirm: Callable[[str], bool]) -> bool:
         return False
     torch = [item for item in missing if item.name == "torch"]
     if torch:
-        _installTorch(torch[0])
+        _installTorch(torch[0], onlyCpu)
     _installPackages([item for item in missing if item.name != "torch"])
     importlib.invalidate_caches()
     return not missingRequirements()
@@ -116,12 +118,13 @@ def offlineInstructions() -> str:
     return (
         "On a machine with network, the same operating system and the same Slicer, run in a terminal:\n"
         f"  PythonSlicer -m pip download {names} -d wheels\n"
+        f"(for torch without GPU support, a tenth of the size, add: --extra-index-url {CPU_WHEELS})\n"
         "Copy the folder wheels to this machine and run:\n"
         f"  PythonSlicer -m pip install --no-index --find-links wheels {names}"
     )
 
 
-def _installTorch(requirement: Requirement) -> None:
+def _installTorch(requirement: Requirement, onlyCpu: bool) -> None:
     try:
         import PyTorchUtils
     except ImportError as error:
@@ -130,7 +133,10 @@ def _installTorch(requirement: Requirement) -> None:
             "Install the PyTorch extension in the Extensions Manager, restart Slicer and try again.",
         ) from error
     logic = PyTorchUtils.PyTorchUtilsLogic()
-    if logic.installTorch(askConfirmation=False, torchVersionRequirement=f">={requirement.minimum}") is None:
+    wanted = {"torchVersionRequirement": f">={requirement.minimum}"}
+    if onlyCpu:
+        wanted["forceComputationBackend"] = "cpu"
+    if logic.installTorch(askConfirmation=False, **wanted) is None:
         raise EngineError(
             "torch could not be installed.", "See the log, and install it with the PyTorch Utils module."
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,7 +97,7 @@ def test_the_shipped_requirements_are_those_of_the_package():
 
 def test_nothing_is_installed_without_consent(packages, monkeypatch):
     asked = []
-    monkeypatch.setattr(Dependencies, "_installTorch", lambda _requirement: pytest.fail("torch was installed"))
+    monkeypatch.setattr(Dependencies, "_installTorch", lambda *_: pytest.fail("torch was installed"))
     assert Dependencies.install(lambda text: asked.append(text)) is False
     assert "monai>=1.6" in asked[0]
 
@@ -102,8 +106,8 @@ def test_torch_is_installed_by_the_pytorch_extension_and_the_rest_by_slicer(pack
     calls = []
 
     class PyTorchUtilsLogic:
-        def installTorch(self, askConfirmation, torchVersionRequirement):
-            calls.append(("torch", torchVersionRequirement))
+        def installTorch(self, askConfirmation, torchVersionRequirement, forceComputationBackend=None):
+            calls.append(("torch", torchVersionRequirement, forceComputationBackend))
             return True
 
     utils = types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic)
@@ -115,7 +119,10 @@ def test_torch_is_installed_by_the_pytorch_extension_and_the_rest_by_slicer(pack
     monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
     monkeypatch.setattr("slicer.packaging", packaging, raising=False)
     Dependencies.install(lambda text: True)
-    assert calls == [("torch", ">=2.6"), ("requirements.txt", "SlicerXAI", ["torch", "SimpleITK"])]
+    rest = ("requirements.txt", "SlicerXAI", ["torch", "SimpleITK"])
+    assert calls == [("torch", ">=2.6", None), rest]
+    Dependencies.install(lambda text: True, onlyCpu=True)
+    assert calls[2:] == [("torch", ">=2.6", "cpu"), rest]
 
 
 def test_without_the_pytorch_extension_the_user_is_told_to_install_it(packages):
@@ -131,6 +138,37 @@ def test_an_older_slicer_installs_with_its_pip(packages, monkeypatch):
     monkeypatch.setattr("slicer.util.pip_install", installed.extend)
     Dependencies.install(lambda text: True)
     assert installed == ["captum>=0.9"]
+
+
+def writeWheel(folder: Path, name: str, version: str) -> None:
+    """Write a wheel of one empty module."""
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents = {f"{name}/__init__.py": "", f"{info}/METADATA": metadata, f"{info}/WHEEL": tag}
+    contents[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*contents, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in contents.items():
+            archive.writestr(path, text)
+
+
+def test_the_offline_command_installs_from_a_folder_of_wheels(tmp_path, monkeypatch):
+    """The command as it is told, run by a real pip into an empty folder, then looked at without import."""
+    names = [item.name for item in Dependencies.readRequirements()]
+    (tmp_path / "wheels").mkdir()
+    for name in names:
+        writeWheel(tmp_path / "wheels", name, "99.0")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "path", [str(tmp_path)])
+        told = Dependencies.offlineInstructions().splitlines()[-1]
+    command = shlex.split(told.strip().replace("PythonSlicer", "python"))[1:]
+    command = [sys.executable, *command, "--target", str(tmp_path / "site"), "--no-deps", "--quiet"]
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    settings["PIP_CONFIG_FILE"] = os.devnull  # the computer's own settings may name other places
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=settings)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site")])
+    assert Dependencies.missingRequirements() == []
+    assert {Dependencies.installedVersion(name) for name in names} == {"99.0"}
 
 
 def test_offline_machines_get_the_list_of_packages(packages):
