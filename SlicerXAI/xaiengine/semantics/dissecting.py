@@ -17,7 +17,7 @@ from ..models.explained_model import ExplainedModel
 from .clustering import cluster_units, pattern_names, sampled_places
 from .cohort import Cohort, LoadedImage, load_image, run_cohort
 from .concept_masks import ConceptMasks, ConceptSource, Vocabulary
-from .dissection import Dissection, DissectionSettings, LayerSweep, dissect_layer
+from .dissection import Dissection, DissectionSettings, LayerSweep, dissect_layer, layer_stages
 from .image_list import ImageEntry, label_names, list_images
 from .sampling import PreparedImage
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 USUAL_CLUSTERS = 12
 LARGEST_DISK_SHARE = 0.8
+FEW_IMAGES = 10
 LABELS_FILE = "labels.csv"
 PASS_SHARE = 1.6
 """The whole work in units of the passes: thresholds, overlaps and pictures come on top."""
@@ -67,8 +68,11 @@ def dissect_model(
     options: DissectOptions,
     context: Context,
     folder: Path,
+    stage: str = "",
 ) -> Dissected:
     """Dissect a model over images; activations are stored in ``folder`` until it is removed.
+
+    ``stage`` is added to the names of the stages, which :func:`stages` lists.
 
     Raises:
         InputError: no image can be used, or too few units respond for clusters.
@@ -84,17 +88,41 @@ def dissect_model(
     elif options.without_masks == "leave out":
         cohort.unmarked = [entry.name for entry in entries if not source.marks(entry)]
         entries = [entry for entry in entries if source.marks(entry)]
-    context.progress.stage(f"Reading the images ({model.name})", len(entries))
+    context.progress.stage(f"Reading the images{stage}", len(entries))
     images = _loaders(model, entries, source, cohort, options, context, folder)
     run_cohort(images, model, layers, folder, cohort, context.progress)
     _say_what_was_left_out(cohort, clustered, len(entries), context)
-    dissections = [
-        _clusters_of(cohort, layer, model, options, context) if clustered
-        else dissect_layer(cohort, layer, folder, model.name, model.digest, _settings(options, context.seed),
-                           context.progress)
-        for layer in cohort.layers
-    ]  # fmt: skip
+    dissections = []
+    for number, layer in enumerate(cohort.layers):
+        name = _stage_of_layer(stage, number, len(cohort.layers))
+        if clustered:
+            dissections.append(_clusters_of(cohort, layer, model, options, context, name))
+            continue
+        dissections.append(
+            dissect_layer(
+                cohort,
+                layer,
+                folder,
+                model.name,
+                model.digest,
+                _settings(options, context.seed),
+                context.progress,
+                name,
+            )
+        )
     return Dissected(model, cohort, dissections, source, folder, clustered)
+
+
+def stages(layers: int, stage: str = "") -> list[tuple[str, float]]:
+    """The stages of :func:`dissect_model` with their usual shares of the time."""
+    found = [(f"Reading the images{stage}", 1.0)]
+    for number in range(layers):
+        found += layer_stages(_stage_of_layer(stage, number, layers))
+    return found
+
+
+def _stage_of_layer(stage: str, number: int, layers: int) -> str:
+    return f"{stage}, layer {number + 1}" if layers > 1 else stage
 
 
 def _settings(options: DissectOptions, seed: int) -> DissectionSettings:
@@ -164,6 +192,11 @@ def _say_what_was_left_out(cohort: Cohort, clustered: bool, total: int, context:
         )
     if clustered:
         return
+    if len(cohort.entries) < FEW_IMAGES:
+        context.warn(
+            f"There are {len(cohort.entries)} images only: intervals are drawn over images and mean little with fewer "
+            f"than {FEW_IMAGES}."
+        )
     for name in cohort.vocabulary.missing:
         context.warn(f"The concept {name} is in none of the images.")
     if len(cohort.vocabulary) == 1:
@@ -176,11 +209,11 @@ def _say_what_was_left_out(cohort: Cohort, clustered: bool, total: int, context:
 
 
 def _clusters_of(
-    cohort: Cohort, layer: str, model: ExplainedModel, options: DissectOptions, context: Context
+    cohort: Cohort, layer: str, model: ExplainedModel, options: DissectOptions, context: Context, stage: str
 ) -> Dissection:
     """Groups of units instead of concepts, as a dissection without overlaps."""
     sweep, figures = LayerSweep(cohort, layer), cohort.figures[layer]
-    context.progress.stage(f"Clusters of {layer}", 1)
+    context.progress.stage(f"Overlaps{stage}", 1)
     count = options.clusters or USUAL_CLUSTERS
     places = sampled_places((item for item, _ in sweep.activations()), len(sweep.store.records), context.seed)
     label, share = cluster_units(places, count, options.cluster_method, context.seed)

@@ -115,7 +115,8 @@ class Dissection:
 class LayerSweep:
     """Sweeps over the stored samples of one layer, with the blocks that fit each."""
 
-    def __init__(self, cohort: Cohort, layer: str) -> None:
+    def __init__(self, cohort: Cohort, layer: str, stage: str = "") -> None:
+        self.stage = stage
         self.store: ActivationStore = cohort.stores[layer]
         self._cohort, self.layer = cohort, layer
         self._grids: dict[tuple, BlockGrid] = {}
@@ -159,6 +160,11 @@ class LayerSweep:
         )
 
 
+def layer_stages(stage: str = "") -> list[tuple[str, float]]:
+    """The stages of :func:`dissect_layer` with their usual shares of the time, in passes of the network."""
+    return [(f"Thresholds{stage}", 0.08), (f"Overlaps{stage}", 0.12), (f"Chance{stage}", 0.04)]
+
+
 def dissect_layer(
     cohort: Cohort,
     layer: str,
@@ -167,9 +173,13 @@ def dissect_layer(
     digest: str,
     settings: DissectionSettings = DissectionSettings(),
     progress: Progress | None = None,
+    stage: str = "",
 ) -> Dissection:
-    """Dissect one layer of a cohort that has been through the network; files go to ``folder``."""
-    sweep, figures = LayerSweep(cohort, layer), cohort.figures[layer]
+    """Dissect one layer of a cohort that has been through the network; files go to ``folder``.
+
+    ``stage`` is added to the names of the stages of ``progress``, see :func:`layer_stages`.
+    """
+    sweep, figures = LayerSweep(cohort, layer, stage), cohort.figures[layer]
     concepts = cohort.vocabulary.concepts
     stride = sweep.stride()
     thresholds, counts, sizes, totals = _counted_overlaps(cohort, sweep, stride, settings, folder, progress)
@@ -226,9 +236,11 @@ def _counted_overlaps(
 ) -> tuple[UnitThresholds, ImageCounts, np.ndarray, np.ndarray]:
     """Thresholds, the counts of every image, the voxels (N, K) of each concept in each, and the counts of all."""
     figures, concepts = cohort.figures[sweep.layer], len(cohort.vocabulary)
-    _stage(progress, f"Thresholds of {sweep.layer}", len(sweep.store.records))
-    thresholds = layer_thresholds(sweep, figures.minimum, figures.maximum, settings.quantile, stride, progress)
-    _stage(progress, f"Overlaps of {sweep.layer}", len(sweep.store.records))
+    _stage(progress, f"Thresholds{sweep.stage}", len(sweep.store.records))
+    thresholds = layer_thresholds(
+        sweep, figures.minimum, figures.maximum, settings.quantile, stride, progress
+    )
+    _stage(progress, f"Overlaps{sweep.stage}", len(sweep.store.records))
     counts, sizes = _count_images(sweep, thresholds.values, len(cohort.entries), concepts, folder, progress)
     totals = sum(counts, np.zeros((sweep.store.units, 1 + concepts), dtype=np.int64))
     return thresholds, counts, sizes, totals
@@ -304,7 +316,7 @@ def _chance(
     )
     chosen = {n for n, record in enumerate(sweep.store.records) if record.image in images and record.concepts}
     if len(candidates) and settings.rolls:
-        _stage(progress, f"Chance for {sweep.layer}", len(chosen))
+        _stage(progress, f"Chance{sweep.stage}", len(chosen))
     area = sum((row[:, 0] for n, row in enumerate(counts) if n in images), np.zeros(len(iou)))
     size = sizes[sorted(images)].sum(0) if images else np.zeros(iou.shape[1])
     return chance_overlaps(

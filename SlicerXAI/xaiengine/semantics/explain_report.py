@@ -78,8 +78,8 @@ def explain_and_write(options: ExplainSemanticsOptions, context: Context) -> Out
     view = view_scan(read_scan(options.volume, model), model)
     target = explained_target(view, options)
     rows, warning = choose_rows(view, target, options.slices, options.most_slices)
-    if warning:
-        context.warn(warning)
+    for text in filter(None, [view.note, warning]):
+        context.warn(text)
     explained = _explain(view, target, rows, dissection, methods, options, context)
     context.progress.stage("Writing", 3)
     _write(explained, options, context)
@@ -118,10 +118,12 @@ def _explain(
         if case.note:
             context.warn(case.note)
         _say_what_it_takes(case, dissection, methods, options, context)
+        passes = {METHODS[method]: _passes(case, dissection, method, options) for method in methods}
+        context.progress.plan([*passes.items(), ("Writing", 0.1 * sum(passes.values()))])
         groups = [dissection.units_of(number) for number in (*range(len(dissection.concepts)), -1)]
         found = []
         for method in methods:
-            context.progress.stage(METHODS[method], _passes(case, dissection, method, options))
+            context.progress.stage(METHODS[method], passes[METHODS[method]])
             found.append(
                 unit_contributions(method, case, groups, steps=options.steps, max_steps=options.max_steps)
             )

@@ -21,7 +21,7 @@ TOLERANCE = 4e-4
 """Largest share of all voxels that may lie in the bin of the quantile: an error of rank of 0.04 %."""
 
 SAMPLED_IMAGES = 24
-LOWER_TAIL, UPPER_TAIL = 2.0, 0.4
+LOWER_TAIL, UPPER_TAIL = 2.0, 0.15
 """The first window, as multiples of the share of voxels above the quantile."""
 
 MOST_SWEEPS = 24

@@ -13,7 +13,7 @@ from ..errors import OptionError
 from ..layers import find_layer
 from .charts import draw_units_per_concept
 from .comparison import compare_dissections
-from .dissecting import Dissected, concept_source, dissect_model, image_entries
+from .dissecting import Dissected, concept_source, dissect_model, image_entries, stages
 from .dissection import UNLABELLED, Dissection
 from .sheet_images import sheet_rows
 from .store import load_dissection, save_dissection, stored_path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..tasks.task import Context, Outcome
 
 WORK_FOLDER = "activations"
+SECOND = " (second model)"
 SHOWN_IMAGES = 5
 
 
@@ -41,13 +42,19 @@ def dissect_and_write(options: DissectOptions, context: Context) -> Outcome:
     model = _model(options.model, options.layers, context)
     source, entries = concept_source(options), image_entries(options)
     folder = context.output.path(WORK_FOLDER)
+    second_layers = options.second_layers or options.layers
+    plan = stages(max(1, len(options.layers)))
+    if options.second_model:
+        plan += stages(max(1, len(second_layers)), SECOND)
+    context.progress.plan([*plan, ("Writing", 0.05)])
     try:
         found = dissect_model(model, entries, source, options.layers, options, context, folder / "first")
         second = None
         if options.second_model:
-            layers = options.second_layers or options.layers
-            other = _model(options.second_model, layers, context)
-            second = dissect_model(other, entries, source, layers, options, context, folder / "second")
+            other = _model(options.second_model, second_layers, context)
+            second = dissect_model(
+                other, entries, source, second_layers, options, context, folder / "second", SECOND
+            )
         compared = [earlier] if earlier else second.dissections if second else []
         _write(found, compared, options, context)
     finally:
@@ -152,7 +159,10 @@ def _write_concepts(found: Dissected, several: bool, context: Context) -> None:
     )  # fmt: skip
     first = found.dissections[0]
     rows = concept_rows(first)[:-1]
-    ends = [[row["units"] if row[end] is None else row[end] for end in ("units low", "units high")] for row in rows]
+    ends = [
+        [row["units"] if row[end] is None else row[end] for end in ("units low", "units high")]
+        for row in rows
+    ]
     bars = [(row["concept"], row["units"], *interval) for row, interval in zip(rows, ends)]
     words = "Groups of units" if found.clustered else "Units per concept"
     draw_units_per_concept(

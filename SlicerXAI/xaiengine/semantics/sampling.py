@@ -16,6 +16,7 @@ from ..formats.dicom_format import is_dicom
 from ..grid import Grid
 from ..models.explained_model import ExplainedModel
 from ..models.prediction import SLICE_AXIS, check_channels
+from ..prediction_maps.scan_view import lungs_alone
 from ..preprocessing import Preprocessed, preprocess
 from ..volume import Volume, check_volume, read_image2d, read_volume
 
@@ -79,7 +80,8 @@ def prepare_image(volume: Volume, model: ExplainedModel, most_slices: int = 0) -
         )
     for channel in volume.channels_first():
         check_volume(volume.with_array(channel), allow_2d=model.spatial_dims == 2, smallest_voxel_count=1)
-    prepared = preprocess(volume, model.preprocessing())
+    shown, _ = lungs_alone(volume, model)
+    prepared = preprocess(shown, model.preprocessing())
     check_channels(model, prepared.tensor.shape[0])
     if model.spatial_dims == 2:
         return PreparedImage(
