@@ -21,18 +21,8 @@ from ..faithfulness.verdict import Check
 from ..progress import Progress
 from ..targets import BinaryTarget, ClassTarget, Target
 from .effort import RANDOM_ORDERS, Effort
+from .options import CHECK_NAMES
 from .repeated_checks import REPEATED_CHECKS, RepeatedChecks
-
-CHECKS = (
-    "insertion_deletion",
-    "tiles",
-    "sensitivity_n",
-    "infidelity",
-    "sensitivity_max",
-    "randomisation",
-    "run_to_run",
-    "localisation",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +76,12 @@ class Evaluator:
         )
 
     def run(self, names: list[str], progress: Progress | None = None) -> Evaluation:
-        """The named checks, in the order of :data:`CHECKS`, those that lack what they need left out."""
+        """The named checks, in the order of :data:`CHECK_NAMES`, those that lack what they need left out."""
         checks: list[Check] = []
         with explainable(self.case.network):
             for game in self.games:
                 game.ends()
-            for name in CHECKS:
+            for name in CHECK_NAMES:
                 if name in names and self.can(name):
                     if progress is not None:
                         progress.stage(name.replace("_", " ").capitalize(), round(self.passes(name)))

@@ -18,8 +18,9 @@ from ..segmentation import read_segmentation
 from ..tasks.explain_prediction import ExplainPredictionOptions
 from ..volume import read_volume
 from .effort import Effort
-from .evaluating import CHECKS, Evaluation, Evaluator
+from .evaluating import Evaluation, Evaluator
 from .explaining import explained_target, make_case
+from .options import CHECK_NAMES
 from .scan_view import ScanView, view_scan
 
 if TYPE_CHECKING:
@@ -96,10 +97,10 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
 def checked_names(names: list[str]) -> list[str]:
     """The checks of a list. Raises OptionError for an unknown name or an empty list."""
     plain = [name.strip().lower().replace("-", "_") for name in names if name.strip()]
-    unknown = [name for name in plain if name not in CHECKS]
+    unknown = [name for name in plain if name not in CHECK_NAMES]
     if unknown or not plain:
         found = f"There is no check called {unknown[0]!r}." if unknown else "No check was named."
-        raise OptionError(found, f"Choose from {', '.join(CHECKS)}.")
+        raise OptionError(found, f"Choose from {', '.join(CHECK_NAMES)}.")
     return plain
 
 

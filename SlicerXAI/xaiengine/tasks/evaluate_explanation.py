@@ -5,18 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from ..options import TaskOptions, given, option
+from ..prediction_maps.options import CHECK_NAMES
 from .task import Context, Outcome, OutputSpec, Task, ValueSpec
-
-CHECK_NAMES = [
-    "insertion_deletion",
-    "tiles",
-    "sensitivity_n",
-    "infidelity",
-    "sensitivity_max",
-    "randomisation",
-    "run_to_run",
-    "localisation",
-]
 
 
 class EvaluateExplanationOptions(TaskOptions):
@@ -36,7 +26,7 @@ class EvaluateExplanationOptions(TaskOptions):
         "Method that made the map, for the checks that explain again; read from the result.json beside the map if "
         "empty.",
     )
-    checks: list[str] = option(CHECK_NAMES, "Checks", f"Any of: {', '.join(CHECK_NAMES)}.", choices=CHECK_NAMES)
+    checks: list[str] = option(list(CHECK_NAMES), "Checks", f"Any of: {', '.join(CHECK_NAMES)}.", choices=CHECK_NAMES)
     target: str = option("", "Target", "Output that was explained; that of result.json, or the model's own, if empty.")
     against: str = option("", "Against", "The output that it was compared with. May be empty.")
     most_samples: int = option(3, "Most slices", "Slices checked at most: those with the strongest maps.", ge=1)

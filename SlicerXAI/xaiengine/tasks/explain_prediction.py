@@ -6,6 +6,7 @@ import re
 from typing import Literal
 
 from ..options import TaskOptions, given, option
+from ..prediction_maps.options import MODEL_TEXT, ExplainedOutputOptions, Score, baseline_value
 from .task import Context, Outcome, OutputSpec, Task, ValueSpec
 
 METHOD_NAMES = (
@@ -19,9 +20,9 @@ MARKED_NAMES = "smoothgrad_squared, vargrad, guided_backpropagation, deconvoluti
 """Methods whose maps stay partly the same when the model's weights are random."""
 
 
-class ExplainPredictionOptions(TaskOptions):
+class PredictionInputs(TaskOptions):
     volume: str = given("volume", "Scan", "The scan or image: .nrrd, .nii.gz, .mha or a DICOM folder.")
-    model: str = given("model", "Model", "A classifier or regressor: a MONAI bundle, or the name of a shipped model.")
+    model: str = given("model", "Model", MODEL_TEXT)
     segments: str = given(
         "segmentation",
         "Segments",
@@ -50,27 +51,17 @@ class ExplainPredictionOptions(TaskOptions):
         f"learned: {MARKED_NAMES}.",
         choices=re.split("[,;] ", METHOD_NAMES),
     )
-    target: str = option(
-        "", "Target", "Output to explain, by name or number; the model's own or the predicted one if empty."
-    )
-    against: str = option("", "Against", "Explain the difference to this output. May be empty.")
-    top_k: int = option(1, "Top k", "Explain the sum of the k highest classes.", ge=1, le=50, advanced=True)
-    score: Literal["logit", "probability", "log_probability"] = option(
+
+
+class ExplainPredictionOptions(ExplainedOutputOptions, PredictionInputs):
+    score: Score = option(
         "logit", "Score", "What of a class is explained by methods other than the bottlenecks.", advanced=True
     )
-    slices: str = option(
-        "confident",
-        "Slices",
-        "For models of slices: confident (those called the target), highest (one), all, or a slice number.",
-    )
-    most_slices: int = option(32, "Most slices", "Confident slices explained at most.", ge=1, advanced=True)
     layers: list[str] = option([], "Layers", "Layers by name; chosen automatically if empty.", advanced=True)
     baseline: Literal["blurred", "mean", "zero", "constant", "scan"] = option(
         "blurred", "Baseline", "What stands for no information.", group="Baseline"
     )
-    baseline_value: float = option(
-        0.0, "Baseline value", "Of the constant baseline, in the network's input values.", group="Baseline"
-    )
+    baseline_value: float = baseline_value()
     occlusion_mm: float = option(
         0.0, "Block size", "Of occlusion; 0 takes an eighth of the image.", unit="mm", ge=0, group="Occlusion"
     )

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from ..options import TaskOptions, given, option
+from ..prediction_maps.options import MODEL_TEXT, ExplainedOutputOptions, baseline_value
 from .task import Context, Outcome, OutputSpec, Task, ValueSpec
 
 SEMANTIC_METHODS = "conductance, ablation, gradient_x_activation"
 
 
-class ExplainSemanticsOptions(TaskOptions):
+class SemanticInputs(TaskOptions):
     volume: str = given("volume", "Scan", "The scan or image.")
-    model: str = given(
-        "model", "Model", "A classifier or regressor: a MONAI bundle, or the name of a shipped model."
-    )
+    model: str = given("model", "Model", MODEL_TEXT)
     dissection: str = given(
         "file",
         "Dissection",
@@ -27,19 +26,9 @@ class ExplainSemanticsOptions(TaskOptions):
         "Methods",
         f"One or more of: {SEMANTIC_METHODS}. The first is the one that is drawn and worded.",
     )
-    target: str = option(
-        "", "Target", "Output to explain, by name or number; the model's own or the predicted one if empty."
-    )
-    against: str = option("", "Against", "Explain the difference to this output. May be empty.")
-    top_k: int = option(1, "Top k", "Explain the sum of the k highest classes.", ge=1, le=50, advanced=True)
-    score: Literal["logit", "probability", "log_probability"] = option(
-        "logit", "Score", "What of a class is explained.", advanced=True
-    )
-    slices: str = option(
-        "confident",
-        "Slices",
-        "For models of slices: confident (those called the target), highest (one), all, or a slice number.",
-    )
+
+
+class ExplainSemanticsOptions(ExplainedOutputOptions, SemanticInputs):
     most_slices: int = option(16, "Most slices", "Confident slices explained at most.", ge=1, advanced=True)
     layer: str = option("", "Layer", "Layer of the dissection, where there are several.", advanced=True)
     baseline: Literal["blurred", "mean", "zero", "constant", "cohort"] = option(
@@ -48,9 +37,7 @@ class ExplainSemanticsOptions(TaskOptions):
         "What conductance starts from: an image without detail, or (cohort) each unit's mean over the cohort.",
         group="Baseline",
     )
-    baseline_value: float = option(
-        0.0, "Baseline value", "Of the constant baseline, in the network's input values.", group="Baseline"
-    )
+    baseline_value: float = baseline_value()
     steps: int = option(0, "Steps", "Of conductance; 0 takes as many as it needs.", ge=0, advanced=True)
     max_steps: int = option(256, "Most steps", "Of conductance.", ge=2, advanced=True)
     clusters: int = option(
