@@ -6,7 +6,9 @@ an error here (PythonQt only prints it), so that a misspelled connection fails i
 
 from __future__ import annotations
 
+import ctypes
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,7 @@ def install() -> None:
     """Change the classes of PySide6, once per process."""
     if QtCore.QObject in _done:
         return
+    _keep_constants_alive()
     for module in (QtCore, QtGui, QtWidgets):
         for name in dir(module):
             turn_properties_into_attributes(getattr(module, name))
@@ -28,6 +31,16 @@ def install() -> None:
     QtCore.QObject.name = property(lambda self: self.objectName, lambda self, name: self.setObjectName(name))
     QtCore.QObject.delete = lambda self: self.deleteLater()
     QtCore.QObject.className = lambda self: type(self).__name__
+
+
+def _keep_constants_alive() -> None:
+    """PySide 6.12 gives back one reference to True or None too many with each signal that reaches a Python function.
+
+    From Python 3.12 on these objects are not counted; before that the interpreter would end once the count is 0.
+    """
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
 
 
 def turn_properties_into_attributes(cls: Any) -> Any:
@@ -67,7 +80,6 @@ def _method(cls: type, names: tuple[str, ...]) -> Callable[..., Any] | None:
     for name in names:
         for base in cls.__mro__:
             found = base.__dict__.get(name)
-            # By the exact type: isinstance() of a Signal spoils Python's count of references to False (PySide 6.12).
             if found is not None and type(found) not in (property, QtCore.Property, QtCore.Signal):
                 return found
     return None

@@ -71,6 +71,8 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
         self._attributes: list[tuple[str, str | None]] = []
         self._observations: list[tuple[Any, int]] = []
         self.combo.activated.connect(self._on_activated)
+        observations = self._observations
+        self.destroyed.connect(lambda *_object: _stop_observing(observations))
 
     def currentNode(self) -> Any:
         scene = self.mrmlScene()
@@ -113,9 +115,7 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
         self._refresh()
 
     def _on_scene(self, scene: Any) -> None:
-        for observed, tag in self._observations:
-            observed.RemoveObserver(tag)
-        self._observations = []
+        _stop_observing(self._observations)
         if scene is not None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndCloseEvent):
                 self._observations.append((scene, scene.AddObserver(event, lambda *_event: self._refresh())))
@@ -187,6 +187,12 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
         lambda self: self._options["selectNodeUponCreation"],
         lambda self, value: self._set_option("selectNodeUponCreation", value),
     )
+
+
+def _stop_observing(observations: list[tuple[Any, int]]) -> None:
+    for observed, tag in observations:
+        observed.RemoveObserver(tag)
+    observations.clear()
 
 
 WIDGETS = (qMRMLWidget, qMRMLNodeComboBox)

@@ -94,9 +94,28 @@ def answer(command: dict) -> None:
         finish(identity, values={"pid": os.getpid(), "environment": dict(os.environ), "path": sys.path})
 
 
+def inspection() -> dict:
+    """What the engine would say of a small classifier."""
+    layers = [("features.0", False), ("features.3", True), ("features.6", False)]
+    rows = [{"name": name, "default": best, "suits_bottleneck": True, "suits_cam": True} for name, best in layers]
+    return {
+        "task": "classification",
+        "spatial_dims": 2,
+        "labels": ["healthy", "lesion"],
+        "target": "lesion",
+        "layers": rows,
+        "default_layer": "features.3",
+        "window": [64, 64],
+        "window_memory_mb": 12.5,
+        "notes": ["For tests."],
+    }
+
+
 for line in sys.stdin:
     message = json.loads(line)
     if message["command"] == "shutdown":
         break
+    if message["command"] == "inspect":
+        send(id=message["id"], event="finished", inspection=inspection())
     if message["command"] == "run":
         answer(message)

@@ -104,7 +104,7 @@ class ModelPicker:
         self._tell(modelText(known) if known else "")
         self._setReport(known)
         if known is None:
-            self._asked = None
+            self._question, self._asked = "", None
             self._delay.start()
         self.changed.emit()
 
@@ -126,7 +126,9 @@ class ModelPicker:
     def _ask(self) -> None:
         """Ask the engine about the model, unless it was asked about just this one."""
         wanted = (self.model, self._device, self._trust)
-        if not self._isActive or not self.model or wanted == self._asked or wanted in self._known or not self._isReady():
+        if not self._isActive or not self.model or not self._isReady():
+            return
+        if wanted == self._asked or wanted in self._known:
             return
         try:
             self._question = self._engine.askAboutModel(*wanted)

@@ -96,7 +96,7 @@ class Panel:
     def _fillChoosers(self) -> None:
         described = readTasks()
         for name in self._taskNames:
-            self.ui.taskSelector.addItem(_taskTitle(described[name]))
+            self.ui.taskSelector.addItem(taskTitle(described[name]))
         self.ui.deviceSelector.addItems([_("Automatic"), _("CPU"), _("Graphics card (CUDA)")])
 
     def _connect(self) -> None:
@@ -280,7 +280,8 @@ def _taskNames() -> list[str]:
     return [name for name in _MAIN_TASKS if name in known] + [name for name in known if name not in _MAIN_TASKS]
 
 
-def _taskTitle(task: Mapping[str, Any]) -> str:
+def taskTitle(task: Mapping[str, Any]) -> str:
+    """Return how the panel calls a task."""
     titles = {
         "explain-counterfactual": _("Counterfactual: what would change the prediction"),
         "explain-semantics": _("Semantics: the concepts behind a prediction"),

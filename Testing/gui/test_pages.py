@@ -1,0 +1,157 @@
+"""Each task's page is what the engine's description says; what is chosen is kept and reaches the job."""
+
+from __future__ import annotations
+
+import pytest
+import slicer
+from host.panel_driver import show_task
+from host.qt_driver import check_item, choose, click, type_text, wait_until
+from PySide6 import QtWidgets
+from SlicerXAILib.TaskDescriptions import readTasks
+
+TASKS = list(readTasks())
+
+
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_page_offers_every_input_and_option_with_its_tooltip(panel, a_scan, name):
+    page = show_task(panel, name)
+    for field in readTasks()[name]["options"]:
+        if field["name"] == "model":
+            assert panel.ui.modelSelector.isVisible()
+            continue
+        editor = page.editor(field["name"])
+        assert editor.widget.toolTip == field["description"]
+        if field["type"] in ("integer", "float"):
+            assert field["unit"] in editor.widget.suffix
+            assert field["minimum"] is None or editor.widget.minimum <= field["minimum"] + 1
+            assert field["maximum"] is None or editor.widget.maximum <= field["maximum"]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_untouched_options_are_left_to_the_engine(panel, a_scan, name):
+    assert show_task(panel, name).options() == {}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_defaults_shown_are_those_of_the_engine(panel, a_scan, name):
+    page = show_task(panel, name)
+    for field in readTasks()[name]["options"]:
+        if field["role"] == "option":
+            assert page.editor(field["name"]).value() in (field["default"], field["default"] or "", None)
+
+
+def test_the_main_options_are_open_and_the_others_are_not(panel, a_scan):
+    page = show_task(panel, "explain-prediction")
+    assert page.editor("methods").widget.isVisible()
+    assert not page.editor("masks").widget.isVisible()
+    click(panel.ui.advancedButton.header)
+    assert page.editor("masks").widget.isVisible()
+
+
+def test_apply_says_why_it_is_off(panel, scene):
+    ui = panel.ui
+    assert not ui.applyButton.enabled
+    assert ui.reasonLabel.isVisible() and "CT" in ui.reasonLabel.text
+    assert ui.applyButton.toolTip == ui.reasonLabel.text
+    show_task(panel, "evaluate-explanation")
+    for word in ("Scan", "Explanation", "model"):
+        assert word in ui.reasonLabel.text
+
+
+def test_apply_is_on_once_everything_is_chosen(panel, a_scan):
+    show_task(panel, "explain-prediction")
+    assert panel.ui.reasonLabel.text == "Choose a model."
+    type_text(panel.ui.modelSelector.lineEdit(), "some-model")
+    assert panel.ui.applyButton.enabled
+    assert not panel.ui.reasonLabel.isVisible()
+
+
+def test_the_model_is_described_with_its_default_layer(panel, a_scan):
+    wait_until(lambda: panel.model.report is not None)
+    assert "healthy, lesion" in panel.ui.modelInfoLabel.text
+    assert "features.3 (default)" in panel.ui.modelInfoLabel.text
+    layers = panel.page.editor("layer").widget
+    assert [layers.itemText(index) for index in range(layers.count)] == ["", "features.0", "features.3", "features.6"]
+    assert "lesion" in panel.page.editor("target").widget.lineEdit().placeholderText
+
+
+def test_the_shipped_models_and_those_used_before_are_offered(panel, a_scan):
+    selector = panel.ui.modelSelector
+    panel.model.remember("/models/mine")
+    names = [selector.itemText(index) for index in range(selector.count)]
+    assert {"lung_lesion_slice_classifier", "vessel_segmentation", "/models/mine"} <= set(names)
+
+
+def test_what_is_chosen_reaches_the_job(panel, a_patient):
+    scan, lungs = a_patient
+    page = show_task(panel, "quantify-lesions")
+    choose(page.editor("lungs").widget, "Lungs")
+    choose(page.editor("threshold_method").widget, "otsu")
+    type_text(page.editor("minimum_volume").widget, "0.5")
+    page.editor("repeats").widget.stepUp()
+    assert page.inputs() == {"volume": scan, "lungs": lungs}
+    assert page.options() == {"threshold_method": "otsu", "minimum_volume": 0.5, "repeats": 2}
+
+
+def test_methods_keep_the_order_in_which_they_were_checked(panel, a_scan):
+    methods = show_task(panel, "explain-prediction").editor("methods")
+    check_item(methods.widget, "saliency")
+    check_item(methods.widget, "gradcam")
+    assert methods.value() == ["iba", "saliency", "gradcam"]
+    check_item(methods.widget, "iba")
+    assert methods.value() == ["saliency", "gradcam"]
+
+
+def test_the_segments_of_the_chosen_segmentation_are_offered(panel, a_patient):
+    page = show_task(panel, "explain-segmentation")
+    choose(page.editor("segmentation").widget, "Lungs")
+    segments = page.editor("segment").widget
+    assert [segments.itemText(index) for index in range(segments.count)] == ["", "Lungs"]
+
+
+def test_a_point_and_a_box_are_chosen_by_their_nodes(panel, a_scan):
+    point = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Here")
+    box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
+    choose(show_task(panel, "explain-segmentation").editor("point").widget, "Here")
+    assert panel.page.options()["point"] is point
+    choose(show_task(panel, "explain-prediction").editor("roi").widget, "Box")
+    assert panel.page.inputs()["roi"] is box
+
+
+def test_a_saved_scene_brings_the_settings_back(panel, a_patient, tmp_path):
+    page = show_task(panel, "quantify-lesions")
+    choose(page.editor("lungs").widget, "Lungs")
+    type_text(page.editor("minimum_volume").widget, "0.75")
+    panel.ui.seedSpinBox.value = 7
+    panel.ui.deviceSelector.setCurrentIndex(1)
+    show_task(panel, "explain-segmentation")
+    panel.page.editor("matrix").widget.checked = True
+    file = str(tmp_path / "scene.mrb")
+    assert slicer.util.saveScene(file)
+    slicer.mrmlScene.Clear(False)
+    assert panel.page.task["name"] == "quantify-lesions" and panel.ui.seedSpinBox.value == 0
+    slicer.util.loadScene(file)
+    assert panel.page.task["name"] == "explain-segmentation"
+    assert panel.page.options() == {"matrix": True}
+    assert panel.ui.seedSpinBox.value == 7 and panel.ui.deviceSelector.currentIndex == 1
+    page = show_task(panel, "quantify-lesions")
+    assert page.options() == {"minimum_volume": 0.75}
+    assert page.inputs()["volume"].GetName() == "CT" and page.inputs()["lungs"].GetName() == "Lungs"
+
+
+def test_the_scan_is_chosen_once_for_all_tasks(panel, a_scan):
+    second = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, a_scan, "Second CT")
+    choose(panel.page.editor("volume").widget, "Second CT")
+    for name in ("explain-prediction", "explain-segmentation"):
+        assert show_task(panel, name).inputs()["volume"] is second
+
+
+def test_nothing_guesses_a_second_volume(panel, a_scan):
+    assert show_task(panel, "evaluate-explanation").inputs() == {"volume": a_scan}
+
+
+def test_the_host_would_not_pass_a_connection_that_does_not_exist(gui):
+    with pytest.raises(AttributeError, match="no signal"):
+        QtWidgets.QPushButton().connect("clickd(bool)", print)
