@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError, OptionError
-from .job import Result, write_text_atomically
+from .job import Artifact, Result, write_text_atomically
 from .output import disk_errors
 from .tasks import OutputSpec, ValueSpec
 
@@ -40,7 +40,7 @@ def deliver(result: Result, role: str, folder: Path, path: Path) -> None:
     """Copy the artifact of a role from the result folder to a file of the kind that its name says.
 
     A segmentation becomes a label map unless the name ends in ``.seg.nrrd``. An artifact that this run did not
-    make (it is optional) is left out.
+    make (it is optional) is left out. Data that lies in several files of one name keeps them together.
     """
     artifact = result.artifact(role)
     if artifact is None:
@@ -53,6 +53,8 @@ def deliver(result: Result, role: str, folder: Path, path: Path) -> None:
             _write_tsv(source, path)
         else:
             shutil.copyfile(source, path)
+        if artifact.kind == "data":
+            _copy_companions(result, artifact, folder, path)
 
 
 def write_returned_values(path: Path, specs: Sequence[ValueSpec], values: Mapping[str, Any]) -> None:
@@ -60,6 +62,14 @@ def write_returned_values(path: Path, specs: Sequence[ValueSpec], values: Mappin
     lines = [f"{spec.name} = {values[spec.name]}" for spec in specs if values.get(spec.name) is not None]
     with disk_errors(path.parent):
         write_text_atomically(path, "".join(line + "\n" for line in lines))
+
+
+def _copy_companions(result: Result, artifact: Artifact, folder: Path, path: Path) -> None:
+    """Copy the other files of the artifact's name, for example the words beside the numbers of a dissection."""
+    for item in result.artifacts:
+        file = Path(item.file)
+        if item.kind == "data" and file.stem == Path(artifact.file).stem and item.file != artifact.file:
+            shutil.copyfile(folder / item.file, path.with_suffix(file.suffix))
 
 
 def _write_label_map(source: Path, path: Path) -> None:

@@ -12,12 +12,17 @@ import slicer
 from engine.segmentation_bundles import bright_bundle
 from host.bright_lesion import LESION_HU, make_patient, write_model
 from host.cli_engine import SUPPORTED, CommandLineModule
+from PIL import Image
 from xaiengine.cli_xml import output_name
+from xaiengine.segmentation import Mask, Segmentation, write_segmentation
 from xaiengine.tasks import find_task
+from xaiengine.volume import read_volume
 
 PACKAGE = Path(__file__).resolve().parents[2] / "SlicerXAI"
 SHAPE = (20, 18, 12)
 NODES = {"volume": "vtkMRMLScalarVolumeNode", "segmentation": "vtkMRMLLabelMapVolumeNode", "table": "vtkMRMLTableNode"}
+
+ENDINGS = {"image": "png", "data": "safetensors", "sequence": "seq.nrrd"}
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +36,7 @@ def run_module(name: str, task: str, folder: Path, **parameters):
     outputs = {}
     for item in find_task(task).outputs:
         made = slicer.mrmlScene.AddNewNodeByClass(NODES[item.kind], item.role) if item.kind in NODES else None
-        outputs[item.role] = made or folder / f"{item.role}.{'png' if item.kind == 'image' else 'txt'}"
+        outputs[item.role] = made or folder / f"{item.role}.{ENDINGS.get(item.kind, 'txt')}"
     wanted = {output_name(item): outputs[item.role] for item in find_task(task).outputs}
     node = module.create_node(**parameters, **wanted, output=str(folder / "result"))
     module.run(node)
@@ -113,6 +118,57 @@ def test_a_segmentation_is_explained(scene, tmp_path, segmenter):
     assert np.abs(evidence[bright]).mean() > 10 * np.abs(evidence[~bright]).mean()
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.target) > 0, bright)
     assert float(run.node.GetParameterAsString("target_ml")) == pytest.approx(values["target_ml"], rel=1e-4)
+
+
+def test_a_network_is_dissected_and_its_prediction_worded(scene, tmp_path, classifier):
+    """Two scans with their lesions as concept masks; the dissection's file then explains one of them."""
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for folder in (images, masks):
+        folder.mkdir()
+    for number in range(2):
+        scan, lesion = a_patient()
+        slicer.util.saveNode(scan, str(images / f"scan{number}.nrrd"))
+        grid = read_volume(images / f"scan{number}.nrrd").grid
+        write_segmentation(
+            masks / f"scan{number}.seg.nrrd",
+            Segmentation.from_masks([Mask("lesion", lesion.transpose(2, 1, 0))], grid),
+        )
+    first, second = tmp_path / "dissected", tmp_path / "worded"
+    first.mkdir()
+    second.mkdir()
+    dissected = run_module(
+        "XAIDissect", "dissect", first, images=str(images), masks=str(masks), model=classifier,
+        layers=["net.layer_0"], draws=20, rolls=4, sheet_units=2,
+    )  # fmt: skip
+    finished(dissected, first)
+    assert dissected.concepts.GetNumberOfRows() >= 1
+
+    run = run_module(
+        "XAIExplainSemantics", "explain-semantics", second, volume=scan, model=classifier, target="lesion",
+        dissection=str(dissected.dissection), baseline="zero", methods=["gradient_x_activation"],
+    )  # fmt: skip
+    result = finished(run, second)
+    assert run.findings.GetNumberOfRows() >= 1
+    assert run.sentence.read_text(encoding="utf-8").startswith(result["values"]["sentence"])
+
+
+def test_a_generator_is_trained(scene, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        row, column = generator.integers(8, 24, 2)
+        rows, columns = np.mgrid[:32, :32]
+        disk = 40 + 180 * (np.hypot(rows - row, columns - column) < 6)
+        Image.fromarray(disk.astype(np.uint8)).save(pictures / f"{number}.png")
+    run = run_module(
+        "XAITrainGenerator", "train-generator", tmp_path, images=str(pictures), size="32", code_size="8",
+        code_channels=2, steps=3, batch=4, width=4, maximum_width=8, latent_size=6, figures_every=0,
+    )  # fmt: skip
+    values = finished(run, tmp_path)["values"]
+    assert run.node.GetParameterAsString("steps_done") == str(values["steps_done"]) == "3"
+    assert run.samples.read_bytes().startswith(b"\x89PNG")
+    assert {"generator.json"} <= {path.name for path in (tmp_path / "result").iterdir()}
 
 
 @pytest.mark.parametrize(
