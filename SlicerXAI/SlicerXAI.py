@@ -97,6 +97,7 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         scene = slicer.mrmlScene
         for event in (scene.EndCloseEvent, scene.EndImportEvent):
             self._observations.append(scene.AddObserver(event, self._onSceneChanged))
+        self._observations.append(scene.AddObserver(scene.NodeAddedEvent, self._onNodeAdded))
 
     def enter(self):
         self.panel.setActive(True)
@@ -112,6 +113,11 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
             self.panel.close()
         if self.logic is not None:
             self.logic.close()
+
+    def _onNodeAdded(self, scene, _event):
+        # A moment later, when it is known what the node is.
+        if not scene.IsBatchProcessing():
+            self.panel.suggestScanSoon()
 
     def _onSceneChanged(self, _scene, _event):
         if not slicer.mrmlScene.IsClosing():

@@ -9,37 +9,23 @@ from host.qt_driver import check_item, choose, click, type_text, wait_until
 from PySide6 import QtWidgets
 from SlicerXAILib.TaskDescriptions import readTasks
 
-TASKS = list(readTasks())
 
-
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_a_page_offers_every_input_and_option_with_its_tooltip(panel, a_scan, name):
-    page = show_task(panel, name)
-    for field in readTasks()[name]["options"]:
-        if field["name"] == "model":
-            assert panel.ui.modelSelector.isVisible()
-            continue
-        editor = page.editor(field["name"])
-        assert editor.widget.toolTip == field["description"]
-        if field["type"] in ("integer", "float"):
-            assert field["unit"] in editor.widget.suffix
-            assert field["minimum"] is None or editor.widget.minimum <= field["minimum"] + 1
-            assert field["maximum"] is None or editor.widget.maximum <= field["maximum"]
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_untouched_options_are_left_to_the_engine(panel, a_scan, name):
-    assert show_task(panel, name).options() == {}
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_defaults_shown_are_those_of_the_engine(panel, a_scan, name):
-    page = show_task(panel, name)
-    for field in readTasks()[name]["options"]:
-        if field["role"] == "option":
-            assert page.editor(field["name"]).value() in (field["default"], field["default"] or "", None)
+def test_every_page_offers_its_inputs_and_options_as_the_engine_describes_them(panel, a_scan):
+    for name, task in readTasks().items():
+        page = show_task(panel, name)
+        assert page.options() == {}, "untouched options are left to the engine"
+        for field in task["options"]:
+            if field["name"] == "model":
+                assert panel.ui.modelSelector.isVisible()
+                continue
+            editor = page.editor(field["name"])
+            assert editor.widget.toolTip == field["description"]
+            if field["role"] == "option":
+                assert editor.value() in (field["default"], field["default"] or "", None)
+            if field["type"] in ("integer", "float"):
+                assert field["unit"] in editor.widget.suffix
+                assert field["minimum"] is None or editor.widget.minimum <= field["minimum"] + 1
+                assert field["maximum"] is None or editor.widget.maximum <= field["maximum"]
 
 
 def test_the_main_options_are_open_and_the_others_are_not(panel, a_scan):

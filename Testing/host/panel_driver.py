@@ -18,6 +18,7 @@ def show_task(panel: Any, name: str) -> Any:
 
 def run_to_end(panel: Any) -> None:
     """Click on Apply and wait until the run has ended."""
+    qt_driver.turn()
     qt_driver.click(panel.ui.applyButton)
     qt_driver.wait_until(lambda: not panel.run.isRunning)
     qt_driver.turn()

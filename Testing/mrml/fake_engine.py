@@ -50,7 +50,7 @@ def answer(command: dict) -> None:
     identity, job = command["id"], command["job"]
     send(id=identity, event="started", task=job["task"])
     # A model's name may ask for misbehavior too, where the task is given.
-    task = job["model"] if job.get("model") in ("hang", "crash") else job["task"]
+    task = job["model"] if job.get("model") in ("hang", "crash", "fail") else job["task"]
     if task == "count":
         for step in range(3):
             send(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 
 from .. import Dependencies
@@ -42,7 +43,7 @@ class DependencyBar:
         if Dependencies.torchProblem():
             return False
         try:
-            slicer.app.setOverrideCursor(3)  # Qt::WaitCursor
+            slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
             isReady = Dependencies.install(slicer.util.confirmOkCancelDisplay)
         except EngineError as error:
             self.told.emit(f"{error.message} {error.remedy}")

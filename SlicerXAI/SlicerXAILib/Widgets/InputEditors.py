@@ -33,13 +33,14 @@ class Editor(Protocol):
 class NodeEditor:
     """Chooses a node of the scene."""
 
-    def __init__(self, classes: list[str], required: bool, scenes: Any, canAdd: bool = False) -> None:
+    def __init__(self, classes: list[str], scenes: Any, canAdd: bool = False) -> None:
         """:param scenes: the widget whose ``mrmlSceneChanged`` hands the scene on."""
         self.changed = Signal()
         self.widget = slicer.qMRMLNodeComboBox()
         self.widget.nodeTypes = classes
         self.widget.showChildNodeTypes = False
-        self.widget.noneEnabled = not required
+        # Nothing is chosen by itself: a map of an earlier run is no scan. The panel suggests the scan.
+        self.widget.noneEnabled = True
         self.widget.addEnabled = canAdd
         self.widget.removeEnabled = False
         self.widget.renameEnabled = canAdd
@@ -84,8 +85,7 @@ def inputEditor(field: Mapping[str, Any], scenes: Any) -> Editor:
     if classes is None:
         editor: Editor = PathEditor(field["kind"])
     else:
-        # What is required besides the scan is not guessed: the first volume would be the scan itself.
-        editor = NodeEditor(classes, field["required"] and field["name"] == "volume", scenes)
+        editor = NodeEditor(classes, scenes)
     editor.widget.toolTip = field["description"]
     return editor
 

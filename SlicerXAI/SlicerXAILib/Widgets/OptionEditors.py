@@ -204,7 +204,7 @@ class WordsEditor:
 def optionEditor(field: Mapping[str, Any], scenes: Any) -> Editor:
     """Return the widget for an option of the engine's description."""
     if field["source"] == "point":
-        editor: Editor = NodeEditor(["vtkMRMLMarkupsFiducialNode"], False, scenes, canAdd=True)
+        editor: Editor = NodeEditor(["vtkMRMLMarkupsFiducialNode"], scenes, canAdd=True)
     else:
         editor = _byType(field)
         editor.setValue(field["default"])

@@ -10,9 +10,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..EngineErrors import EngineError
+from ..JobWriter import SCAN
 from ..LoadedResult import LoadedResult
 from ..Logic import XAILogic
 from ..Parameters import Parameters, inputKey, optionKey
+from ..ResultAttributes import ROLE
 from ..ResultRecord import callOf
 from ..TaskDescriptions import readTasks
 from ..TaskRun import TaskRun
@@ -52,6 +54,10 @@ class Panel:
         self._timer = qt.QTimer()
         self._timer.setInterval(_PUMP_MILLISECONDS)
         self._timer.connect("timeout()", self._pump)
+        self._suggestion = qt.QTimer()
+        self._suggestion.setSingleShot(True)
+        self._suggestion.setInterval(0)
+        self._suggestion.connect("timeout()", self.suggestScan)
         self.dependencies = DependencyBar(ui)
         self.run = RunControls(ui)
         self.model = ModelPicker(ui, logic.engine, self._timer.start, lambda: not self.dependencies.problem)
@@ -85,12 +91,14 @@ class Panel:
         if active:
             self.dependencies.look()
             self.results.refresh()
+            self.suggestScan()
         self.model.setActive(active)
         self._update()
 
     def close(self) -> None:
         """Stop what runs; the logic then ends the engine."""
         self._timer.stop()
+        self._suggestion.stop()
         self.model.close()
 
     def _fillChoosers(self) -> None:
@@ -135,6 +143,7 @@ class Panel:
         self.ui.modelLabel.setVisible(field is not None)
         self._isLoading = True
         self._page.reload()
+        self.suggestScan()
         self._suggestMap()
         if field is not None:
             self.model.setModel(self._parameters.value(optionKey(task, MODEL), field["default"] or ""))
@@ -153,6 +162,16 @@ class Panel:
             area.layout().addWidget(widget)
         self._pages[task] = page
         return page
+
+    def suggestScanSoon(self) -> None:
+        """Choose the scan once the event loop is reached, when what was just loaded is complete."""
+        self._suggestion.start()
+
+    def suggestScan(self) -> None:
+        """Choose the scan on the screen, or the last one loaded, unless one is chosen already."""
+        editor = self._page.inputEditor(SCAN) if self._page is not None else None
+        if editor is not None and editor.value() is None:
+            editor.setValue(likelyScan())
 
     def _suggestMap(self) -> None:
         """Offer the map on the screen to the task that checks maps."""
@@ -273,6 +292,19 @@ class Panel:
         self._logic.processEvents()
         if not self._logic.engine.isBusy:
             self._timer.stop()
+
+
+def likelyScan() -> Any:
+    """Return the volume in the background of the slice views, or else the last one loaded; never a result."""
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    shown = [slicer.mrmlScene.GetNodeByID(node.GetBackgroundVolumeID() or "") for node in composites]
+    loaded = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    scans = [
+        node
+        for node in [*shown, *reversed(loaded)]
+        if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute(ROLE)
+    ]
+    return next((node for node in scans if not node.GetHideFromEditors()), None)
 
 
 def _taskNames() -> list[str]:

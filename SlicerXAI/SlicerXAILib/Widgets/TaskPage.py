@@ -57,6 +57,10 @@ class TaskPage:
         """Return the widget of an input or option."""
         return self._inputs.get(name) or self._options[name]
 
+    def inputEditor(self, name: str) -> Editor | None:
+        """Return the widget of an input, if the task has such an input."""
+        return self._inputs.get(name)
+
     def setParameters(self, parameters: Parameters) -> None:
         """Show the settings of a parameter node; what was never set has its default."""
         self._parameters = parameters
@@ -66,8 +70,7 @@ class TaskPage:
         for name, editor in self._inputs.items():
             key = inputKey(self.task["name"], name)
             kept = self._parameters.reference(key) if _takesNodes(editor) else self._parameters.value(key)
-            if kept is not None or name != "volume":
-                editor.setValue(kept)
+            editor.setValue(kept)
         for name, editor in self._options.items():
             key = optionKey(self.task["name"], name)
             if _takesNodes(editor):
