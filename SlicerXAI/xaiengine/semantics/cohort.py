@@ -33,21 +33,20 @@ class UnitFigures:
         self.maximum: torch.Tensor | None = None
         self._top_values = self._top_images = self._top_samples = None
 
-    def add(self, image: int, first_sample: int, activations: torch.Tensor) -> None:
-        """The samples (n, U, cells...) of one image, numbered from ``first_sample``."""
+    def add(self, image: int, first_sample: int, activations: torch.Tensor, most: int = 1) -> None:
+        """The samples (n, U, cells...) of one image, numbered from ``first_sample``; of its samples at most ``most``
+        count among the strongest."""
         flat = activations.detach().cpu().flatten(2)
         low, high = flat.amin(2).amin(0), flat.amax(2)
         self._sum = self._sum + flat.double().sum((0, 2))
         self._cells += flat.shape[0] * flat.shape[2]
-        strongest, sample = high.max(0)
+        strongest, sample = high.t().topk(min(most, len(high)), dim=1)
         if self.minimum is None:
-            self.minimum, self.maximum = low, strongest
+            self.minimum, self.maximum = low, strongest[:, 0]
         else:
-            self.minimum, self.maximum = (
-                torch.minimum(self.minimum, low),
-                torch.maximum(self.maximum, strongest),
-            )
-        new = (strongest[:, None], torch.full_like(sample, image)[:, None], (sample + first_sample)[:, None])
+            self.minimum = torch.minimum(self.minimum, low)
+            self.maximum = torch.maximum(self.maximum, strongest[:, 0])
+        new = (strongest, torch.full_like(sample, image), sample + first_sample)
         old = (self._top_values, self._top_images, self._top_samples)
         joined = new if old[0] is None else tuple(torch.cat(pair, 1) for pair in zip(old, new))
         order = joined[0].argsort(dim=1, descending=True, stable=True)[:, : self._keep]
@@ -73,13 +72,15 @@ class SkippedImage:
 class Cohort:
     """What is known of a cohort after its pass through the network.
 
-    ``entries`` are the images that were used, in order; ``stores`` and ``figures`` are by layer. ``voxels`` (N,)
-    counts the voxels of each image's samples, ``concept_voxels[i]`` those of each concept present in image i.
+    ``entries`` are the images that were used, in order; ``skipped``, ``unmarked`` (without masks) and ``moved`` (masks
+    of another geometry) name others. ``stores`` and ``figures`` are by layer; ``most_of_image`` samples of an image at
+    most count among the strongest. ``examples`` hold an input of each size.
     """
 
     entries: list[ImageEntry] = field(default_factory=list)
     skipped: list[SkippedImage] = field(default_factory=list)
     unmarked: list[str] = field(default_factory=list)
+    most_of_image: int = 1
     moved: list[str] = field(default_factory=list)
     stores: dict[str, ActivationStore] = field(default_factory=dict)
     figures: dict[str, UnitFigures] = field(default_factory=dict)
@@ -180,7 +181,7 @@ def _read_batch(
             first = len(store.records)
             for activation, place in zip(found[name][rows], places):
                 store.add(image, activation, voxels, place)
-            cohort.figures[name].add(image, first, found[name][rows])
+            cohort.figures[name].add(image, first, found[name][rows], cohort.most_of_image)
         row += len(tensor)
 
 

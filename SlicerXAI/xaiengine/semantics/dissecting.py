@@ -15,7 +15,7 @@ import torch
 from ..errors import ResourceError
 from ..models.explained_model import ExplainedModel
 from .clustering import cluster_units, pattern_names, sampled_places
-from .cohort import Cohort, LoadedImage, load_image, run_cohort
+from .cohort import TOP_IMAGES, Cohort, LoadedImage, load_image, run_cohort
 from .concept_masks import ConceptMasks, ConceptSource, Vocabulary
 from .dissection import Dissection, DissectionSettings, LayerSweep, dissect_layer, layer_stages
 from .image_list import ImageEntry, label_names, list_images
@@ -88,6 +88,7 @@ def dissect_model(
     elif options.without_masks == "leave out":
         cohort.unmarked = [entry.name for entry in entries if not source.marks(entry)]
         entries = [entry for entry in entries if source.marks(entry)]
+    cohort.most_of_image = max(1, TOP_IMAGES // max(1, len(entries)))
     context.progress.stage(f"Reading the images{stage}", len(entries))
     images = _loaders(model, entries, source, cohort, options, context, folder)
     run_cohort(images, model, layers, folder, cohort, context.progress)

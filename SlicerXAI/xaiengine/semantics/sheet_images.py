@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from ..attribution.placement import placed
 from ..errors import XAIError
+from ..grid import Grid
 from .activation_store import StoredSample
 from .cohort import load_image
 from .concept_masks import ConceptSource, Vocabulary
@@ -69,8 +71,30 @@ def _title(dissection: Dissection, unit: int) -> str:
     return f"unit {unit}\n{name}\nIoU {dissection.best_iou[unit]:.2f}"
 
 
-def _pictures(found: Dissected, records: list, wanted: set[int], most_slices: int) -> dict[int, np.ndarray]:
-    """The first channel (spatial...) of the wanted samples, by their numbers."""
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """The first channel (spatial...) of a sample, and how its plane is turned for readers."""
+
+    values: np.ndarray
+    flips: tuple[int, ...]
+    swap: bool
+
+    def turned(self, plane: np.ndarray) -> np.ndarray:
+        """A plane (columns, rows): the patient's right on the left, the front or the head up."""
+        plane = np.flip(plane, self.flips)
+        return plane.T if self.swap else plane
+
+
+def _picture(values: np.ndarray, grid: Grid, axis: int | None) -> _Picture:
+    """``axis``: the index axis across the slices; volumes are shown in the plane of their first two axes."""
+    across = 2 if axis is None else axis
+    remaining = [grid.anatomical_axes[other] for other in range(3) if other != across]
+    flips = tuple(position for position, (_, sign) in enumerate(remaining) if sign > 0)
+    return _Picture(values, flips, remaining[0][0] > remaining[1][0])
+
+
+def _pictures(found: Dissected, records: list, wanted: set[int], most_slices: int) -> dict[int, _Picture]:
+    """The wanted samples, by their numbers."""
     by_image: dict[int, list[int]] = {}
     first: dict[int, int] = {}
     for number, record in enumerate(records):
@@ -86,17 +110,13 @@ def _pictures(found: Dissected, records: list, wanted: set[int], most_slices: in
         except XAIError:
             continue
         for number in numbers:
-            pictures[number] = loaded.samples.tensor[number - first[image], 0].numpy()
+            values = loaded.samples.tensor[number - first[image], 0].numpy()
+            pictures[number] = _picture(values, loaded.grid, loaded.samples.axis)
     return pictures
 
 
 def _tile(
-    found: Dissected,
-    dissection: Dissection,
-    unit: int,
-    sample: StoredSample,
-    picture: np.ndarray,
-    caption: str,
+    found: Dissected, dissection: Dissection, unit: int, sample: StoredSample, picture: _Picture, caption: str
 ) -> Tile:
     reader = found.cohort.reader
     activation = sample.activation[unit]
@@ -108,8 +128,14 @@ def _tile(
     above = (stretched > level).numpy()
     label = int(dissection.concept_of_unit[unit])
     concept = sample.masks[sample.concepts.index(label)] if label in sample.concepts else None
-    if picture.ndim == 3:
+    image = picture.values
+    if image.ndim == 3:
         middle = int(np.unravel_index(int(stretched.argmax()), stretched.shape)[2])
-        picture, above = picture[..., middle], above[..., middle]
+        image, above = image[..., middle], above[..., middle]
         concept = None if concept is None else concept[..., middle]
-    return Tile(picture, above, concept, caption)
+    return Tile(
+        picture.turned(image),
+        picture.turned(above),
+        None if concept is None else picture.turned(concept),
+        caption,
+    )

@@ -37,12 +37,19 @@ def draw_unit_sheet(path: Path, rows: Sequence[SheetRow], title: str) -> None:
     from matplotlib.figure import Figure
 
     columns = max(len(row.tiles) for row in rows)
-    size = (2.3 + TILE_INCHES * columns, 0.55 + (TILE_INCHES + 0.12) * len(rows))
+    size = (2.3 + TILE_INCHES * max(3, columns), 0.55 + (TILE_INCHES + 0.12) * len(rows))
     figure = Figure(figsize=size, facecolor="black")
     FigureCanvasAgg(figure)
     bottom, top = 0.02 / size[1], 1 - 0.5 / size[1]
     grid = figure.add_gridspec(
-        len(rows), columns, left=2.25 / size[0], right=0.995, bottom=bottom, top=top, wspace=0.03, hspace=0.08
+        len(rows),
+        columns,
+        left=2.25 / size[0],
+        right=(2.25 + TILE_INCHES * columns) / size[0],
+        bottom=bottom,
+        top=top,
+        wspace=0.03,
+        hspace=0.08,
     )
     for line, row in enumerate(rows):
         for column, tile in enumerate(row.tiles):
