@@ -42,7 +42,7 @@ WINDOW = (0.0, 255.0)
 SHAPE = GeneratorSettings(
     size=64, latent_size=64, mapping_layers=0, width=16, maximum_width=96, noise=False, code_channels=6, code_size=16
 )
-STEPS = 14_000
+STEPS = 13_000
 LICENCE = "CC BY-SA 4.0 (trained on chest X-rays of MedNIST, B. Erickson, Mayo Clinic)"
 
 
@@ -60,7 +60,12 @@ def train_classifier(training: cohort.Cohort, held_out: cohort.Cohort, folder: P
     network = classifier.train(classifier.as_input(training.images), training.probability, seed=seed)
     network = network.to(memory_format=torch.contiguous_format)
     bundle.write_bundle(folder, network, classifier.as_input(training.images[::13]))
-    return classifier_figures(network, held_out)
+    figures = classifier_figures(network, held_out)
+    write_card(
+        folder, "classifier_card.md", **figures, parameters=parameters(network), steps=classifier.STEPS,
+        held_out=len(held_out.images),
+    )  # fmt: skip
+    return figures
 
 
 def classifier_figures(network: torch.nn.Module, held_out: cohort.Cohort) -> dict[str, float]:
@@ -112,9 +117,23 @@ def write_generator(
         notes=["X-rays with planted consolidations: a demonstration, not a diagnostic tool."],
     )  # fmt: skip
     save_generator(folder, space, description, torch.float16)
-    (folder / "docs").mkdir(exist_ok=True)
+    write_card(
+        folder, "model_card.md", **described, **training, held_out=len(held_out),
+        generator_parameters=parameters(space.generator), encoder_parameters=parameters(space.encoder),
+    )  # fmt: skip
     write_grid(folder / "docs" / "samples.png", sample_grid(space, held_out, score.target))
     return figures
+
+
+def write_card(folder: Path, template: str, **figures: object) -> None:
+    """``docs/README.md`` from a template beside this script."""
+    (folder / "docs").mkdir(parents=True, exist_ok=True)
+    text = (Path(__file__).parent / template).read_text(encoding="utf-8").format(**figures)
+    (folder / "docs" / "README.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @torch.no_grad()
