@@ -121,7 +121,8 @@ class Bench:
     @property
     def sample(self) -> LatentSample:
         if self._sample is None:
-            self._sample = draw_sample(self.setting.space, self.answer, SAMPLES, seed=0)
+            leading = self.setting.moving("auto")
+            self._sample = draw_sample(self.setting.space, self.answer, SAMPLES, seed=0, leading=leading)
         return self._sample
 
     def inverted(self, refine: str = "latent", steps: int = STEPS) -> Inversion:

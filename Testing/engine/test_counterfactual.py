@@ -234,7 +234,7 @@ def test_figures_of_a_series_that_changes_the_disk_alone():
     series = make_series(along.path, DirectAnswer(), symmetric_shifts(7, reach_of(flip, along)))
     frame = along.path.images(torch.tensor([flip.shift]))[0]
     region = disk() > 0
-    figures = series_figures(series, flip, frame, has_decision=True, unit=127.5, region=region)
+    figures = series_figures(series, 0, flip, frame, has_decision=True, unit=127.5, region=region)
     assert figures.spearman == pytest.approx(1.0) and figures.flips
     assert figures.off_target == pytest.approx(0.0, abs=1e-4)
     assert figures.l1_outside == pytest.approx(0.0, abs=1e-3)
@@ -245,7 +245,7 @@ def test_figures_of_a_series_that_changes_the_disk_alone():
 
 def test_verdict_says_when_the_counterfactual_does_not_speak_for_the_scan():
     series = make_series(path_of(), DirectAnswer(), symmetric_shifts(5, 1.0))
-    figures = series_figures(series, None, None, has_decision=True, unit=1.0, latent_distance=3.0)
+    figures = series_figures(series, 0, None, None, has_decision=True, unit=1.0, latent_distance=3.0)
     options = {"figures": figures, "wanted": 0.9, "reached": False, "distance_limit": 1.5}
     speaks, text = verdict(gap=0.3, largest_gap=0.1, **options)
     assert not speaks and "does not speak for this scan" in text

@@ -162,7 +162,7 @@ def test_the_other_side_runs_the_other_way(tmp_path, generator):
     assert back["flip_shift"] == pytest.approx(-forth["flip_shift"], abs=0.05)
 
 
-@pytest.mark.parametrize("method", ["covariance", "logistic", "ridge", "gradient", "local"])
+@pytest.mark.parametrize("method", ["auto", "covariance", "logistic", "ridge", "gradient", "local"])
 def test_every_method_makes_a_series(tmp_path, generator, method):
     result = explain(tmp_path, method=method)
     assert result.status == "finished", result.error
@@ -381,7 +381,7 @@ def test_standardised_images_are_differentiated(tmp_path, generator):
         (image_model(), {"slice": "7"}, "Choose 0 to 0"),
         (image_model(), {"slice": "best"}, "not known"),
         (image_model(), {"method": "local", "refine": "plus"}, "refine"),
-        (image_model(), {"direction": "9"}, "0 Covariance"),
+        (image_model(), {"direction": "9"}, "0 Logistic"),
         (image_model(), {"directions": "absent.safetensors"}, "cannot be read"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_candidate_that_repeats_the_first_is_passed_over(space, geometry, samp
     found = attributes(geometry, first, torch.stack([first * 1.001, other]), 2)
     assert len(found) == 2
     assert abs(float(geometry.inner(found[0], found[1]))) < 1e-3
-    assert angle_cosine(sliced_inverse_regression(sample.latents, sample.values, 1)[0], first) > 0.97
+    assert angle_cosine(sliced_inverse_regression(*sample.centred(), 1)[0], first) > 0.97
 
 
 def test_gram_schmidt_keeps_the_first(geometry):
@@ -167,6 +167,40 @@ def test_sampled_answers_are_the_models(space):
     expected = DirectAnswer()(space.decode(space.sample(70, 9))).detach()
     np.testing.assert_allclose(sample.values, expected, rtol=1e-5)
     assert spearmanr(sample.values, sample.latents @ slope_of(space)).statistic > 0.999
+
+
+def test_pairs_share_all_but_the_leading_latents(space):
+    sample = draw_sample(space, DirectAnswer(), 61, seed=2, leading=4)
+    first, second = sample.latents.tensor_split(2)
+    assert len(sample.values) == 62
+    assert (first[:, 4:] == second[:, 4:]).all() and (first[:, :4] != second[:, :4]).all()
+    latents, values = sample.centred()
+    np.testing.assert_allclose(values, latents @ slope_of(space), rtol=2e-3, atol=1e-3)
+    for part in sample.divided():
+        one, other = part.latents.tensor_split(2)
+        assert (one[:, 4:] == other[:, 4:]).all()
+
+
+class LastPicture(torch.nn.Module):
+    """The disk's brightness, drowned by something that is not to be moved."""
+
+    def forward(self, images):
+        return DiskBrightness()(images) + 300 * images[:, 0, :, 30:].mean((1, 2))[:, None]
+
+
+@pytest.mark.parametrize("method", ["covariance", "logistic", "ridge"])
+def test_within_pairs_what_is_not_moved_does_not_disturb(geometry, space, method):
+    """Few samples: the direction of the leading latents is found in spite of the rest, and leaves the rest alone."""
+    answer, leading = DirectAnswer(LastPicture()), 4
+    slope = torch.autograd.functional.jacobian(lambda z: answer(space.decode(z[None])).sum(), space.mean)[:leading]
+    part = geometry.leading(leading)
+    expected = part.steepest(slope)
+    sample = draw_sample(space, answer, 200, seed=5, leading=leading)
+    (found,) = find(method, space, answer, geometry, sample, FinderSettings(leading=leading))
+    assert angle_cosine(found.vector[:leading], expected) > 0.97
+    assert not found.vector[leading:].any()
+    figures = score_direction(found, space, answer, geometry, sample, images=4, reach=2.0)
+    assert figures["pair_accuracy"] > 0.9
 
 
 def test_a_constant_answer_has_no_direction(space):

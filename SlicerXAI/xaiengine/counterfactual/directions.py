@@ -80,6 +80,13 @@ class FinderSettings:
     channels: int = 5
 
 
+def resolved(method: str, is_class: bool) -> str:
+    """The method that ``auto`` stands for: logistic regression for classes, covariance for values."""
+    if method != "auto":
+        return method
+    return "logistic" if is_class else "covariance"
+
+
 def find(
     method: str,
     space: LatentSpace,
@@ -104,9 +111,12 @@ def find(
     part = geometry.leading(leading)
     latents = sample.latents[:, :leading]
     vectors = _latent_vectors(method, space, answer, part, sample, settings, progress)
+    centred, values = sample.centred()
     found = []
     for number, vector in enumerate(vectors):
-        intercept, slope = surrogate(part.score(vector, latents), sample.values)
+        scores = part.score(vector, part.mean + centred[:, :leading])
+        _, slope = surrogate(scores, values)
+        intercept = float((sample.values - slope * part.score(vector, latents)).mean())
         if number == 0 and slope < 0:  # an averaged gradient may run against the trend
             vector, slope = -vector, -slope
         whole = torch.zeros(space.dimension, device=vector.device)
@@ -143,10 +153,11 @@ def _latent_vectors(
     progress: Progress | None,
 ) -> torch.Tensor:
     leading, count = geometry.dimension, settings.count
-    latents, values = sample.latents[:, :leading], sample.values
+    centred, values = sample.centred()
+    centred = centred[:, :leading]
     if method == "weights":
         candidates = weight_directions(space, WEIGHT_CANDIDATES)[:, :leading]
-        chosen = most_related(geometry, candidates, latents, values, len(candidates))
+        chosen = most_related(geometry, candidates, geometry.mean + centred, values, len(candidates))
         return attributes(geometry, chosen[0], chosen[1:], count)
     if method == "gradient":
         require_gradients(answer, "The averaged gradient")
@@ -156,16 +167,23 @@ def _latent_vectors(
         further = active_subspace(geometry, gradients, count + 1) if count > 1 else first[:0]
     else:
         if method == "logistic":
-            turning = answer.answer.turning_point
-            above = values > (turning if turning is not None else values.median())
-            if not bool(above.any()) or bool(above.all()):  # all images on one side: the halves are compared
-                above = values > values.median()
-            first = logistic_direction(geometry, latents, above)
+            first = logistic_direction(geometry, centred, _upper_side(answer, sample))
         else:
             finder = {"covariance": covariance_direction, "ridge": ridge_direction}[method]
-            first = finder(geometry, latents, values)
-        further = sliced_inverse_regression(latents, values, count + 1) if count > 1 else first[:0]
+            first = finder(geometry, centred, values)
+        further = sliced_inverse_regression(centred, values, count + 1) if count > 1 else first[:0]
     return attributes(geometry, first, further, count)
+
+
+def _upper_side(answer: ImageAnswer, sample: LatentSample) -> torch.Tensor:
+    """Which samples (n,) bool are above the decision; of a pair, which one is higher."""
+    if sample.paired:
+        return sample.centred()[1] > 0
+    turning = answer.answer.turning_point
+    above = sample.values > (turning if turning is not None else sample.values.median())
+    if bool(above.any()) and not bool(above.all()):
+        return above
+    return sample.values > sample.values.median()  # all images on one side: the halves are compared
 
 
 def _by_style(

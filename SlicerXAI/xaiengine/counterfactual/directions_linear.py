@@ -19,23 +19,22 @@ LOGISTIC_PENALTY = 1e-2
 NEWTON_STEPS = 30
 
 
-def covariance_direction(geometry: LatentGeometry, latents: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Cov(z, f) (D,): the mean of the latents weighted by how far the prediction (n,) lies from its own mean."""
-    centred = (values - values.mean()).to(latents)
-    return geometry.unit((latents - latents.mean(0)).T @ centred / len(latents))
+def covariance_direction(geometry: LatentGeometry, centred: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Cov(z, f) (D,) of centred latents (n, D) and answers (n,): what goes with the answer."""
+    return geometry.unit(centred.T @ values.to(centred) / len(centred))
 
 
-def ridge_direction(geometry: LatentGeometry, latents: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Σ b (D,) of ridge regression in whitened latents; the penalty is chosen by five-fold cross-validation."""
-    white, centred = geometry.whiten(latents), (values - values.mean()).to(latents)
-    errors = [_validation_error(white, centred, penalty) for penalty in RIDGE_PENALTIES]
+def ridge_direction(geometry: LatentGeometry, centred: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Σ b (D,) of ridge regression of centred answers on centred latents; the penalty by cross-validation."""
+    white, values = geometry.whiten(geometry.mean + centred), values.to(centred)
+    errors = [_validation_error(white, values, penalty) for penalty in RIDGE_PENALTIES]
     best = RIDGE_PENALTIES[min(range(len(errors)), key=errors.__getitem__)]
-    return geometry.unit(ridge_coefficients(white, centred, best) @ geometry.root.T)
+    return geometry.unit(ridge_coefficients(white, values, best) @ geometry.root.T)
 
 
-def logistic_direction(geometry: LatentGeometry, latents: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
-    """Σ b (D,) of logistic regression of ``above`` (n,) bool on whitened latents, by Newton's method."""
-    white = geometry.whiten(latents).double()
+def logistic_direction(geometry: LatentGeometry, centred: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+    """Σ b (D,) of logistic regression of ``above`` (n,) bool on centred latents (n, D), by Newton's method."""
+    white = geometry.whiten(geometry.mean + centred).double()
     truth = above.to(white)
     inputs = torch.cat([white, torch.ones_like(white[:, :1])], 1)
     penalty = torch.full((inputs.shape[1],), LOGISTIC_PENALTY, dtype=inputs.dtype, device=inputs.device)
@@ -50,7 +49,7 @@ def logistic_direction(geometry: LatentGeometry, latents: torch.Tensor, above: t
         weights = weights - step
         if float(step.abs().max()) < 1e-7:
             break
-    return geometry.unit(weights[:-1].to(latents) @ geometry.root.T)
+    return geometry.unit(weights[:-1].to(centred) @ geometry.root.T)
 
 
 def ridge_coefficients(inputs: torch.Tensor, values: torch.Tensor, penalty: float) -> torch.Tensor:

@@ -35,17 +35,23 @@ def score_direction(
 ) -> dict[str, Any]:
     """Figures of one direction.
 
-    ``auc`` (classes) or ``r2``: of the linear surrogate, on all held-out latents; not to be had for styles.
-    ``flip_rate``, ``up``, ``down``: of ``images`` held-out latents, the part whose answer passes the decision
-    within ``reach`` SDs in the direction that it has to go; regressions without a decision must pass the
-    sample's median. ``spearman``: mean rank correlation of shift and answer.
+    ``pair_accuracy``: of two latents that share their spatial code, how often the surrogate tells which gets
+    the higher answer. ``auc`` (classes) or ``r2``: of the linear surrogate, on all held-out latents; not to be
+    had for styles. ``flip_rate``, ``up``, ``down``: of ``images`` held-out latents, the part whose answer
+    passes the decision within ``reach`` SDs in the direction that it has to go; regressions without a decision
+    must pass the sample's median. ``spearman``: mean rank correlation of shift and answer.
     """
     turning = answer.answer.turning_point
     turning = float(held_out.values.median()) if turning is None else turning
     figures: dict[str, Any] = {}
     if direction.space == "latent":
         leading = direction.leading or geometry.dimension
-        scores = geometry.leading(leading).score(direction.vector[:leading], held_out.latents[:, :leading])
+        part, vector = geometry.leading(leading), direction.vector[:leading]
+        scores = part.score(vector, held_out.latents[:, :leading])
+        if held_out.paired:
+            latents, values = held_out.centred()
+            agrees = (part.score(vector, part.mean + latents[:, :leading]) > 0) == (values > 0)
+            figures["pair_accuracy"] = float(agrees.float().mean())
         if answer.answer.is_class:
             figures["auc"] = area_under_curve(scores.cpu().numpy(), (held_out.values > turning).cpu().numpy())
         expected = direction.intercept + direction.slope * scores

@@ -14,7 +14,7 @@ from ..models.explained_model import ExplainedModel
 from ..segmentation import read_segmentation
 from ..volume import Volume, check_volume, read_image2d, read_volume
 from .answer import choose_answer
-from .directions import Direction, FinderSettings
+from .directions import Direction, FinderSettings, resolved
 from .directions_store import FILE_NAME, DirectionSet, kept_path
 from .explained_images import ImageAnswer, image_predictor
 from .finding import find_directions, generated_answer, target_key, weak_points
@@ -248,12 +248,10 @@ def _directions(
         shipped = DirectionSet.load(beside)
         fits = (shipped.model_digest, shipped.generator_digest, shipped.target) == (
             model.digest, setting.digest, target)  # fmt: skip
-        if fits and any(item.method == options.method for item in shipped.directions):
+        if fits and options.method == "auto" and options.subspace == "auto":
             return shipped
-    moving = setting.moving(options.subspace)
-    kept = kept_path(
-        model.digest, setting.digest, target, f"{options.method}-{moving}", options.samples, context.seed
-    )
+    moving, method = setting.moving(options.subspace), resolved(options.method, answer.answer.is_class)
+    kept = kept_path(model.digest, setting.digest, target, f"{method}-{moving}", options.samples, context.seed)
     if kept.is_file():
         found = DirectionSet.load(kept)
         found.check(model.digest, setting.digest, target)
@@ -261,7 +259,7 @@ def _directions(
     context.log(f"Directions are found on {options.samples} generated images; later runs use them again.")
     generated = generated_answer(setting, model, options.target, options.against, options.decision)
     found = find_directions(
-        setting, generated, [options.method], FinderSettings(leading=moving), samples=options.samples,
+        setting, generated, [method], FinderSettings(leading=moving), samples=options.samples,
         seed=context.seed, judged=12, reach=options.reach, progress=context.progress,
     )  # fmt: skip
     kept.parent.mkdir(parents=True, exist_ok=True)

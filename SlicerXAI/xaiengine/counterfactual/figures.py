@@ -21,7 +21,7 @@ class SeriesFigures:
 
     ``spearman``: rank correlation of shift and answer over the frames. ``flips``: whether the answer passes the
     decision within reach; ``flip_shift`` (SDs) and ``flip_change`` (mean absolute difference, in the scan's
-    unit) of the smallest change that does. Of the frame that changed most: ``ssim_outside`` and ``l1_outside``
+    unit) of the smallest change that does. Of the counterfactual: ``ssim_outside`` and ``l1_outside``
     (scan's unit) away from the region, ``off_target`` (part of the change that lies away from it) and
     ``region_part`` (of the image). The region is a given one, else that which changed. ``identity`` and
     ``latent_distance``: see :mod:`realism`, of the same frame.
@@ -42,13 +42,9 @@ class SeriesFigures:
         return asdict(self)
 
 
-def most_changed(series: Series) -> int:
-    """The frame that differs most from the unshifted one."""
-    return int(absolute_difference(series.frames, series.reconstruction.expand_as(series.frames)).argmax())
-
-
 def series_figures(
     series: Series,
+    number: int,
     flip: Place | None,
     flip_frame: torch.Tensor | None,
     *,
@@ -58,8 +54,9 @@ def series_figures(
     identity: float | None = None,
     latent_distance: float | None = None,
 ) -> SeriesFigures:
-    """``unit``: the scan's unit per image unit; ``flip_frame`` (C, S, S): image at the flip; ``region`` (S, S)."""
-    number = most_changed(series)
+    """``number``: the counterfactual's frame; ``unit``: the scan's unit per image unit; ``flip_frame`` (C, S, S): the
+    image at the flip; ``region`` (S, S) bool.
+    """
     frame, base = series.frames[number][None], series.reconstruction[None]
     difference = frame - base
     where = changed_region(difference) if region is None else region[None]
@@ -135,7 +132,7 @@ def verdict(
         parts.append(f"The answer does not follow the shift steadily (Spearman {figures.spearman:.2f}).")
     if figures.latent_distance is not None and figures.latent_distance > distance_limit:
         parts.append(
-            f"The most changed image lies far from what the generator was trained on (latent distance "
+            f"The changed image lies far from what the generator was trained on (latent distance "
             f"{figures.latent_distance:.2f}, usual is 1): mind its realism."
         )
     return speaks, " ".join([*parts, *notes])

@@ -10,7 +10,7 @@ from ..errors import OptionError
 from ..models.explained_model import ExplainedModel
 from ..progress import Progress
 from .answer import Answer, choose_answer
-from .directions import METHODS, Direction, FinderSettings, extra_passes, find
+from .directions import METHODS, Direction, FinderSettings, extra_passes, find, resolved
 from .directions_scoring import SHIFTS, score_direction
 from .directions_store import FILE_NAME, DirectionSet
 from .explained_images import ImageAnswer, image_predictor
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ..tasks.task import Context, Outcome
 
 STAGES = ("Asking the model of generated images", "Finding directions", "Judging directions")
-COLUMNS = ("direction", "method", "auc", "r2", "flip_rate", "up", "down", "spearman", "slope", "images")
+COLUMNS = (
+    "direction", "method", "auc", "r2", "pair_accuracy", "flip_rate", "up", "down", "spearman", "slope", "images",
+)  # fmt: skip
 
 
 def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
@@ -39,9 +41,10 @@ def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
         count=options.attributes, leading=setting.moving(options.subspace), gradients=options.gradients,
         style_images=options.style_images, channels=options.channels,
     )  # fmt: skip
+    methods = chosen_methods(options.methods, answer.answer.is_class)
     found = find_directions(
-        setting, answer, chosen_methods(options.methods), settings, samples=options.samples, seed=context.seed,
-        judged=options.judged, reach=options.reach, progress=context.progress,
+        setting, answer, methods, settings, samples=options.samples, seed=context.seed, judged=options.judged,
+        reach=options.reach, progress=context.progress,
     )  # fmt: skip
     found.save(context.output.path(FILE_NAME))
     context.output.add(
@@ -66,9 +69,9 @@ def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
     )
 
 
-def chosen_methods(names: list[str]) -> list[str]:
+def chosen_methods(names: list[str], is_class: bool) -> list[str]:
     """The methods of a list, each once. Raises OptionError for an unknown name or an empty list."""
-    methods = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    methods = list(dict.fromkeys(resolved(name.strip(), is_class) for name in names if name.strip()))
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods:
         found = f"The method {unknown[0]!r} is not known." if unknown else "No method was named."
@@ -107,7 +110,7 @@ def find_directions(
     if plan:
         progress.plan(list(zip(STAGES, (samples, max(extra, 0.02 * samples), judging))))
     progress.stage(STAGES[0], samples)
-    sample = draw_sample(space, answer, samples, seed=seed, progress=progress)
+    sample = draw_sample(space, answer, samples, seed=seed, leading=settings.leading, progress=progress)
     fitted, held_out = sample.divided()
     progress.stage(STAGES[1], extra)
     found: list[Direction] = []

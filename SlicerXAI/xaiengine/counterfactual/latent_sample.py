@@ -21,10 +21,16 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class LatentSample:
-    """Latents (n, D) and the moved answers (n,) to their images."""
+    """Latents (n, D) and the moved answers (n,) to their images.
+
+    ``paired``: samples i and i + n/2 share all latents but the first ``paired`` ones. What the shared ones do
+    to the answer, and in a generator with a spatial code that is most of it, is then gone from the difference
+    within a pair.
+    """
 
     latents: torch.Tensor
     values: torch.Tensor
+    paired: int = 0
 
     @property
     def spread(self) -> float:
@@ -34,30 +40,55 @@ class LatentSample:
     def divided(self) -> tuple[LatentSample, LatentSample]:
         """The part to fit on and the part to judge on; samples are in random order already."""
         count = max(2, round(HELD_OUT * len(self.values)))
-        return (
-            LatentSample(self.latents[:-count], self.values[:-count]),
-            LatentSample(self.latents[-count:], self.values[-count:]),
-        )
+        if not self.paired:
+            places = torch.arange(len(self.values)).split([len(self.values) - count, count])
+        else:
+            half, left = len(self.values) // 2, max(1, count // 2)
+            pairs = torch.arange(half).split([half - left, left])
+            places = [torch.cat([part, part + half]) for part in pairs]
+        return tuple(LatentSample(self.latents[part], self.values[part], self.paired) for part in places)
+
+    def centred(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents and answers without their mean: that of each pair, or of all samples."""
+        if not self.paired:
+            return self.latents - self.latents.mean(0), self.values - self.values.mean()
+
+        def within(values: torch.Tensor) -> torch.Tensor:
+            first, second = values.tensor_split(2)
+            return torch.cat([first - second, second - first]) / 2
+
+        return within(self.latents), within(self.values)
 
 
 def draw_sample(
-    space: LatentSpace, answer: ImageAnswer, count: int, *, seed: int = 0, progress: Progress | None = None
+    space: LatentSpace,
+    answer: ImageAnswer,
+    count: int,
+    *,
+    seed: int = 0,
+    leading: int = 0,
+    progress: Progress | None = None,
 ) -> LatentSample:
-    """Draw latents, make their images and ask the model for each, in batches.
+    """Draw latents, make their images and ask the model for each, in batches; in pairs if only ``leading``
+    move.
 
     Raises:
         ModelError: the model says the same of every image, so that there is no direction to be found, or gives
         values
             that are not numbers.
     """
-    latents = space.sample(count, seed)
+    paired = leading if 0 < leading < space.dimension else 0
+    latents = space.sample(count + count % 2 if paired else count, seed)
+    if paired:
+        half = len(latents) // 2
+        latents[half:, paired:] = latents[:half, paired:]
     values = []
     with torch.no_grad():
         for part in latents.split(BATCH):
             values.append(answer(space.decode(part)))
             if progress is not None:
                 progress.advance(len(part))
-    sample = LatentSample(latents, torch.cat(values))
+    sample = LatentSample(latents, torch.cat(values), paired)
     check_answers(sample, answer)
     return sample
 

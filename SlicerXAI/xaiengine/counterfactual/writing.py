@@ -13,7 +13,7 @@ from ..volume import Volume, write_volume
 from .animation import write_animation
 from .difference import blend_mask
 from .explaining import Counterfactual, largest_gap
-from .figures import SeriesFigures, frame_rows, most_changed, series_figures, verdict
+from .figures import SeriesFigures, frame_rows, series_figures, verdict
 from .film_strip import draw_film_strip
 from .frame_sequence import write_sequence
 from .realism import FAR_LATENT, identity
@@ -31,9 +31,9 @@ def write_counterfactual(
     shown = answer.shown(series.values)
     identities = _identities(found)
     distances = found.setting.geometry.distance(series.latents) / max(found.setting.domain.distance, 1e-6)
-    number = most_changed(series)
+    number = int((series.shifts - found.chosen).abs().argmin())
     figures = series_figures(
-        series, found.flip, _image_at(found, found.flip.shift) if found.flip else None,
+        series, number, found.flip, _image_at(found, found.flip.shift) if found.flip else None,
         has_decision=answer.decision is not None, unit=unit, region=region,
         identity=None if identities is None else float(identities[number]), latent_distance=float(distances[number]),
     )  # fmt: skip
@@ -167,12 +167,12 @@ def _write_figures(
         ("Spearman of shift and answer", figures.spearman, "", ""),
         ("flip shift", figures.flip_shift, "SD", "smallest shift that turns the answer over"),
         ("flip change", figures.flip_change, unit, "mean absolute change of the image there"),
-        ("SSIM outside", figures.ssim_outside, "", f"most changed frame to reconstruction, outside {away}"),
+        ("SSIM outside", figures.ssim_outside, "", f"counterfactual to reconstruction, outside {away}"),
         ("L1 outside", figures.l1_outside, unit, f"the same, outside {away}"),
         ("off-target share", figures.off_target, "", "part of the change outside the given region"),
         ("region's part of the image", figures.region_part, "", away),
         ("identity", figures.identity, "", "1: re-encoded latents but for the direction are the same"),
-        ("latent distance", figures.latent_distance, "", "of the most changed frame; 1 is typical"),
+        ("latent distance", figures.latent_distance, "", "of the counterfactual; 1 is typical"),
         ("prediction for the counterfactual", values["counterfactual_prediction"], "", ""),
     ]
     rows = [dict(zip(("figure", "value", "unit", "meaning"), line)) for line in lines]

@@ -44,10 +44,11 @@ class ExplainCounterfactualOptions(TaskOptions):
         "middle", "Slice", "Of a volume: its number (from 0), middle, or highest (where the answer is highest)."
     )
     frames: int = option(11, "Frames", "Images of the series; an odd number.", ge=3, le=101)
-    method: Literal["covariance", "logistic", "ridge", "gradient", "style", "weights", "local"] = option(
-        "covariance",
+    method: Literal["auto", "logistic", "covariance", "ridge", "gradient", "style", "weights", "local"] = option(
+        "auto",
         "Method",
-        "How directions are found if none are given; local: the gradient path of this one image.",
+        "How directions are found if none are given; auto: those beside the generator, else logistic for classes, "
+        "covariance for values; local: the gradient path of this one image.",
     )
     direction: str = option("", "Direction", "Which of the directions, by name or number; the first if empty.")
     subspace: Literal["auto", "style", "all"] = option(

@@ -19,10 +19,10 @@ class FindDirectionsOptions(TaskOptions):
         None, "Decision", "Probability or value at which the answer turns over; one half for classes if not given."
     )
     methods: list[str] = option(
-        ["covariance"],
+        ["auto"],
         "Methods",
-        "One or several: covariance, logistic, ridge (the model is a black box); style (channels, a black box too, "
-        "slow); weights (singular vectors); gradient (needs a model that can be differentiated).",
+        "One or several: logistic (auto for classes), covariance (auto for values), ridge: the model is a black box; "
+        "style (channels, a black box too, slow); weights (singular vectors); gradient (of the model, averaged).",
     )
     samples: int = option(2000, "Samples", "Latents drawn; a fifth of them is held out.", ge=50, le=1_000_000)
     subspace: Literal["auto", "style", "all"] = option(
