@@ -85,7 +85,7 @@ def _pairs(values: Mapping[str, Any], between: str = " = ") -> str:
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_words(item)}" for name, item in value.items())
+        return "; ".join(f"{name}: {_words(item)}".removesuffix(": ") for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_words(item) for item in value)
     if isinstance(value, bool):

@@ -123,7 +123,7 @@ def _addFile(section: Section, tables: dict[str, TableText], artifact: Mapping[s
 def _tableOfFile(path: Path, name: str, about: str) -> TableText:
     with open(path, encoding="utf-8", newline="") as stream:
         columns, *rows = list(csv.reader(stream)) or [[]]
-    return TableText(_capital(name), columns, rows, about)
+    return TableText(_capital(name), columns, [[_cell(cell) for cell in row] for row in rows], about)
 
 
 def _chartOfTable(table: TableText, name: str, hints: Mapping[str, Any]) -> Chart:

@@ -25,6 +25,7 @@ table { border-collapse: collapse; font-size: .9em; margin: .3em 0 1em; }
 th, td { border: 1px solid #ccc; padding: .25em .6em; text-align: left; vertical-align: top; }
 th { background: #f2f5f8; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.good { color: #006d4e; font-weight: 600; } td.bad { color: #a33600; font-weight: 600; }
+.wide { overflow-x: auto; }
 figure { margin: .5em 0 1.2em; break-inside: avoid; } figure img { max-width: 100%; border: 1px solid #ccc; }
 figcaption { font-size: .88em; color: #444; }
 svg.chart { width: 100%; max-width: 640px; } svg.chart text { font: 12px system-ui, sans-serif; fill: #333; }
@@ -117,7 +118,7 @@ def _errorText(message: str, remedy: str, details: str) -> str:
 
 
 def _pictureText(picture: Picture) -> str:
-    caption = picture.description or picture.name
+    caption = picture.description or picture.name[:1].upper() + picture.name[1:]
     source = f"data:{escape(picture.mediaType)};base64,{escape(picture.data)}"
     return (
         f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
@@ -129,16 +130,26 @@ def _listText(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _tableText(table: TableText) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    table = _withoutEmptyColumns(table)
+    head = "".join(f"<th>{escape(column.replace('_', ' '))}</th>" for column in table.columns)
     lines = [_rowText(table.columns, row) for row in table.rows[:_MOST_ROWS]]
     about = f"<p>{escape(table.description)}</p>" if table.description else ""
     if len(table.rows) > _MOST_ROWS:
         about += f"<p>The first {_MOST_ROWS} of {len(table.rows)} rows.</p>"
     rows = "\n".join(lines) or f'<tr><td colspan="{max(1, len(table.columns))}">none</td></tr>'
     return (
-        f"<h3>{escape(table.title)}</h3>\n{about}\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n"
-        "</tbody>\n</table>"
+        f'<h3>{escape(table.title)}</h3>\n{about}\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
+
+
+def _withoutEmptyColumns(table: TableText) -> TableText:
+    indices = range(len(table.columns))
+    filled = [index for index in indices if any(row[index : index + 1] != [""] for row in table.rows)]
+    if not table.rows or len(filled) == len(indices):
+        return table
+    rows = [[row[index] for index in filled if index < len(row)] for row in table.rows]
+    return TableText(table.title, [table.columns[index] for index in filled], rows, table.description)
 
 
 def _rowText(columns: Sequence[str], row: Sequence[str]) -> str:

@@ -73,7 +73,7 @@ def test_a_result_in_the_scene_is_told_whole(a_scan, folder, tmp_path):
     loaded = loadResult(folder, a_scan, notes=["CT lies under a transform."])
     page = pageOf(writeReport(loaded.attribution, tmp_path / "report.html"))
     for words in ("Quantify lesions: CT", "CT lies under a transform.", "No reference statistics were found.",
-                  "Lesion volume", "8 mL", "CT-1", "mean_hu", "-40.5", "Lesion 1", "Größte Läsion: 7.5 mL",
+                  "Lesion volume", "8 mL", "CT-1", "mean hu", "-40.5", "Lesion 1", "Größte Läsion: 7.5 mL",
                   "How this was made", "xaiengine 0.1.0", "For research, not for diagnosis"):  # fmt: skip
         assert words in page.text
     assert page.sources == ["data:image/png;base64," + base64.b64encode(PNG).decode()]
@@ -86,7 +86,7 @@ def test_scene_and_folder_tell_the_same(a_scan, folder, tmp_path):
     fromFolder = pageOf(writeReport(folder, tmp_path / "folder.html"))
     for page in (fromScene, fromFolder):
         assert page.count("img") == 1 and page.count("svg") == 1 and page.count("rect") == 2
-        assert {"Lesion volume", "8 mL", "mean_hu", "7.5"} <= set(page.words)
+        assert {"Lesion volume", "8 mL", "mean hu", "7.5"} <= set(page.words)
 
 
 def test_several_nodes_of_one_result_are_told_once_and_several_results_one_after_another(a_scan, folder, tmp_path):
@@ -135,6 +135,13 @@ def test_the_verdict_stands_out_and_checks_are_marked():
     page = Page(pageText([section], "Evaluate", "today"))
     classes = {attributes.get("class") for _, attributes in page.elements}
     assert {"verdict", "good", "bad"} <= classes
+
+
+def test_columns_without_a_value_are_left_out():
+    table = TableText("Methods", ["method", "total_bits", "sum"], [["iba", "", "2"], ["cam", "", ""]])
+    page = Page(pageText([Section("Explain", tables=[table])], "Explain", "today"))
+    assert {"method", "sum"} <= set(page.words) and "total bits" not in page.words
+    assert page.count("td") == 4
 
 
 def test_long_tables_are_cut_and_that_is_said():
@@ -207,4 +214,4 @@ def test_a_node_that_was_deleted_is_left_out(a_scan, folder, tmp_path):
     loaded = loadResult(folder, a_scan)
     slicer.mrmlScene.RemoveNode(loaded.table)
     page = pageOf(writeReport(loaded.lesions, tmp_path / "report.html"))
-    assert "mean_hu" not in page.text and "Lesion 1" in page.text
+    assert "mean hu" not in page.text and "Lesion 1" in page.text
