@@ -126,7 +126,7 @@ def benchmark_cost(count: int, layers: list[str]) -> None:
         found = dissect(network, layer, count, passes)
         took = time.process_time() - started - bare - aside
         print(
-            f"  {layer} ({found.units} units): {took / bare:.3f} x the bare passes ({bare / count * 1000:.0f} ms each), "
+            f"  {layer} ({found.units} units): {took / bare:.3f} x bare passes ({1000 * bare / count:.0f} ms each), "
             f"error of rank {100 * found.rank_error:.3f} %, {(found.concept_of_unit >= 0).sum()} detectors"
         )
 

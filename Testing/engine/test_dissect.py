@@ -279,7 +279,7 @@ def test_images_that_cannot_be_read_are_listed_and_counted(changed, tmp_path):
     assert set(notes) == {"scan001", "scan002", "scan003"}
     assert "does not overlap" in notes["scan003"] and notes["scan002"] == "no masks"
     assert any("2 of" in text and "scan001" in text for text in result.warnings)
-    assert any("1 images have no masks" in text for text in result.warnings)
+    assert any("Images without masks, left out: 1." in text for text in result.warnings)
 
 
 def test_masks_of_another_geometry_are_moved_and_it_is_said(changed, images, tmp_path):
@@ -287,7 +287,7 @@ def test_masks_of_another_geometry_are_moved_and_it_is_said(changed, images, tmp
     masks = [Mask(kind, np.kron(mask, np.ones((2, 2), bool))[..., None]) for kind, mask in images[3].masks.items()]
     write_segmentation(changed / "masks" / "scan003.seg.nrrd", Segmentation.from_masks(masks, fine))
     result, dissection = finished(tmp_path / "out", changed, built(), layers=["units"])
-    assert any("masks of 1 images have another geometry" in text for text in result.warnings)
+    assert any("Images whose masks have another geometry: 1." in text for text in result.warnings)
     _, original = finished(tmp_path / "same", changed.parent / "changed", built(), layers=["units"])
     assert np.array_equal(dissection.concept_voxels, original.concept_voxels)
 

@@ -184,19 +184,19 @@ def _say_what_was_left_out(cohort: Cohort, clustered: bool, total: int, context:
                      f"{' ...' if len(cohort.skipped) > 3 else '.'}")  # fmt: skip
     if cohort.unmarked:
         context.warn(
-            f"{len(cohort.unmarked)} images have no masks and were left out; the option without_masks takes them as "
-            "free of every concept."
+            f"Images without masks, left out: {len(cohort.unmarked)}. The option without_masks takes them as free of "
+            "every concept."
         )
     if cohort.moved:
         context.warn(
-            f"The masks of {len(cohort.moved)} images have another geometry; they were moved to the image's."
+            f"Images whose masks have another geometry: {len(cohort.moved)}. The masks were moved to the image's."
         )
     if clustered:
         return
     if len(cohort.entries) < FEW_IMAGES:
         context.warn(
-            f"There are {len(cohort.entries)} images only: intervals are drawn over images and mean little with fewer "
-            f"than {FEW_IMAGES}."
+            f"Few images ({len(cohort.entries)}): intervals are drawn over images and mean little with fewer than "
+            f"{FEW_IMAGES}."
         )
     for name in cohort.vocabulary.missing:
         context.warn(f"The concept {name} is in none of the images.")
