@@ -22,6 +22,7 @@ from .ResultRecord import callOf
 from .TaskArguments import sortArguments
 from .TaskDescriptions import describeOptions, findTask
 from .TaskRun import TaskRun
+from .TorchProbe import TorchReport, probeTorch
 
 ProgressCallback = Callable[[float, str], Any]
 
@@ -94,6 +95,10 @@ class XAILogic(ConsoleTasks):
     def inspectModel(self, model: str, device: str = "auto", trustModel: bool = False) -> dict[str, Any]:
         """Return what a model is: task, labels, layers with the default marked, preprocessing, cost, digest."""
         return self.engine.inspect(str(model), device, trustModel)
+
+    def checkTorch(self) -> TorchReport:
+        """Try torch in a process of its own: its version and the GPUs it can use, or its problem and the mend."""
+        return probeTorch()
 
     def provenance(self, node: Any) -> Provenance:
         """Return how a result was made: ``print`` it, or take its ``content``.
