@@ -17,8 +17,9 @@ from ..models.explained_model import ExplainedModel
 from .clustering import cluster_units, pattern_names, sampled_places
 from .cohort import TOP_IMAGES, Cohort, LoadedImage, load_image, run_cohort
 from .concept_masks import ConceptMasks, ConceptSource, Vocabulary
-from .dissection import Dissection, DissectionSettings, LayerSweep, dissect_layer, layer_stages
+from .dissection import Dissection, DissectionSettings, dissect_layer, layer_stages
 from .image_list import ImageEntry, label_names, list_images
+from .layer_sweep import LayerSweep
 from .sampling import PreparedImage
 
 if TYPE_CHECKING:

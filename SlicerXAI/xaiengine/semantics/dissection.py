@@ -7,7 +7,7 @@ above what chance gives.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,14 @@ import numpy as np
 import torch
 
 from ..progress import Progress
-from .activation_store import ActivationStore, StoredSample
-from .blocks import WANTED_SIDE, BlockGrid, Thinning
+from .blocks import WANTED_SIDE, BlockGrid
 from .cohort import Cohort
 from .counting import ImageCounts, overlaps
+from .layer_sweep import LayerSweep, counted
 from .quantiles import SAMPLED_IMAGES, TOLERANCE, UnitThresholds, sampled_window, unit_thresholds
 from .statistics import CHANCE_SAMPLES, Chance, bootstrap, chance_overlaps, detectors, iou_of
 
 UNLABELLED = -1
-STRIDE_FROM_VOXELS = 1 << 23
-"""Cohorts of more voxels than this look for quantiles among a part of them, at equal distances."""
-POINTS_PER_CELL = 4
 LARGEST_RANK_ERROR = 5e-4
 
 
@@ -110,54 +107,6 @@ class Dissection:
             return units, units
         low, high = np.quantile(self.units_drawn, (0.025, 0.975), axis=0)
         return low, high
-
-
-class LayerSweep:
-    """Sweeps over the stored samples of one layer, with the blocks that fit each."""
-
-    def __init__(self, cohort: Cohort, layer: str, stage: str = "") -> None:
-        self.stage = stage
-        self.store: ActivationStore = cohort.stores[layer]
-        self._cohort, self.layer = cohort, layer
-        self._grids: dict[tuple, BlockGrid] = {}
-
-    def grid(self, cells: tuple[int, ...], voxels: tuple[int, ...], side: int = WANTED_SIDE) -> BlockGrid:
-        """The blocks of a map of ``cells`` over ``voxels``."""
-        key = (cells, voxels, side)
-        if key not in self._grids:
-            places = self._cohort.reader.grid(self.layer, self._cohort.examples[voxels], cells)
-            self._grids[key] = BlockGrid(places, voxels, side)
-        return self._grids[key]
-
-    def samples(
-        self, chosen: Container[int] | None = None, *, masks: bool = True, side: int = WANTED_SIDE
-    ) -> Iterator[tuple[StoredSample, BlockGrid]]:
-        """Samples (of the numbers ``chosen``) with their blocks."""
-        for sample in self.store.samples(chosen, masks=masks):
-            yield sample, self.grid(tuple(sample.activation.shape[1:]), sample.voxels, side)
-
-    def activations(
-        self, chosen: Container[int] | None = None, side: int = WANTED_SIDE
-    ) -> Iterator[tuple[torch.Tensor, BlockGrid]]:
-        for sample, grid in self.samples(chosen, masks=False, side=side):
-            yield sample.activation, grid
-
-    def looked_at(self, stride: int, side: int) -> int:
-        """Voxels of all samples that a sweep with a stride looks at."""
-        total = 0
-        for turn, record in enumerate(self.store.records):
-            grid = self.grid(record.cells, record.voxels, side)
-            total += grid.sampled_count(Thinning(stride, turn % stride ** len(grid.axes)))
-        return total
-
-    def stride(self) -> int:
-        """For large cohorts a quarter of the voxels between two cells, so that 4 of them are looked at; else 1."""
-        if self.store.voxel_count < STRIDE_FROM_VOXELS:
-            return 1
-        shapes = {(record.cells, record.voxels) for record in self.store.records}
-        return max(
-            1, int(min(voxels / cells for shape in shapes for cells, voxels in zip(*shape)) / POINTS_PER_CELL)
-        )
 
 
 def layer_stages(stage: str = "") -> list[tuple[str, float]]:
@@ -263,7 +212,7 @@ def layer_thresholds(
     def activations() -> Iterator[tuple[torch.Tensor, BlockGrid]]:
         nonlocal sweeps
         sweeps += 1  # the first takes nearly all of the time
-        return _counted(sweep.activations(side=side), progress if sweeps == 1 else None)
+        return counted(sweep.activations(side=side), progress if sweeps == 1 else None)
 
     extremes, total = (minimum, maximum), sweep.looked_at(stride, side)
     return unit_thresholds(activations, total, window, extremes, quantile, tolerance=TOLERANCE, stride=stride)
@@ -282,7 +231,7 @@ def _count_images(
     sizes = np.zeros((images, concepts), dtype=np.int64)
     total = np.zeros((sweep.store.units, 1 + concepts), dtype=np.int64)
     current = 0
-    for sample, grid in _counted(sweep.samples(), progress):
+    for sample, grid in counted(sweep.samples(), progress):
         if sample.image != current:
             counts.add(total)
             total[:], current = 0, sample.image
@@ -320,7 +269,7 @@ def _chance(
     area = sum((row[:, 0] for n, row in enumerate(counts) if n in images), np.zeros(len(iou)))
     size = sizes[sorted(images)].sum(0) if images else np.zeros(iou.shape[1])
     return chance_overlaps(
-        _counted(sweep.samples(chosen), progress), thresholds.values, iou.argmax(1) if iou.shape[1] else candidates,
+        counted(sweep.samples(chosen), progress), thresholds.values, iou.argmax(1) if iou.shape[1] else candidates,
         candidates, area, size, settings.rolls, settings.seed,
     )  # fmt: skip
 
@@ -328,10 +277,3 @@ def _chance(
 def _stage(progress: Progress | None, name: str, total: int) -> None:
     if progress is not None:
         progress.stage(name, total)
-
-
-def _counted(items: Iterator[Any], progress: Progress | None) -> Iterator[Any]:
-    for item in items:
-        yield item
-        if progress is not None:
-            progress.advance()
