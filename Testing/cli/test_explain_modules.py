@@ -18,7 +18,8 @@ from xaiengine.segmentation import Mask, Segmentation, write_segmentation
 from xaiengine.tasks import find_task
 from xaiengine.volume import read_volume
 
-PACKAGE = Path(__file__).resolve().parents[2] / "SlicerXAI"
+TESTING = Path(__file__).resolve().parents[1]
+PACKAGE = TESTING.parent / "SlicerXAI"
 SHAPE = (20, 18, 12)
 NODES = {"volume": "vtkMRMLScalarVolumeNode", "segmentation": "vtkMRMLLabelMapVolumeNode", "table": "vtkMRMLTableNode"}
 
@@ -169,6 +170,25 @@ def test_a_generator_is_trained(scene, tmp_path):
     assert run.node.GetParameterAsString("steps_done") == str(values["steps_done"]) == "3"
     assert run.samples.read_bytes().startswith(b"\x89PNG")
     assert {"generator.json"} <= {path.name for path in (tmp_path / "result").iterdir()}
+
+
+def test_a_counterfactual_is_made_in_the_scans_place(scene, tmp_path):
+    """With the generator and the classifier that come with the extension, on an X-ray that neither has seen."""
+    pixels = np.load(TESTING / "data" / "chest_xray_held_out.npz")
+    pixels = next(pixels[name] for name in pixels if pixels[name].ndim == 3)[0]
+    scan = slicer.util.addVolumeFromArray(pixels[None].astype(np.int16), name="X-ray")
+    scan.SetSpacing(4.0, 4.0, 1.0)
+    run = run_module(
+        "XAICounterfactual", "explain-counterfactual", tmp_path, volume=scan,
+        model="chest_xray_consolidation_classifier", generator="chest_xray_counterfactual", frames=3, samples=100,
+        steps=5, domain_limit=100,
+    )  # fmt: skip
+    finished(run, tmp_path)
+    assert run.counterfactual.GetSpacing() == scan.GetSpacing()
+    assert np.abs(slicer.util.arrayFromVolume(run.difference)).max() > 0
+    assert run.frames.GetNumberOfRows() == 3
+    assert run.verdict.read_text(encoding="utf-8").strip()
+    assert run.film_strip.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
