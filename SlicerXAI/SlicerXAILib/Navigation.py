@@ -36,10 +36,10 @@ def showChart(chartNode: slicer.vtkMRMLPlotChartNode) -> None:
 
 
 def barChart(tableNode: slicer.vtkMRMLTableNode) -> slicer.vtkMRMLPlotChartNode | None:
-    """Return a chart of a table: bars named by its first column of words; None where it has no numbers.
+    """Return a chart of a table: bars named by its first column or by its regions; None where it has no numbers.
 
     The chart is made once for each table. The column drawn is the first share in percent, or else the first of
-    numbers.
+    numbers beside the one that names the rows.
     """
     name = f"{tableNode.GetName()} chart"
     chart = slicer.mrmlScene.GetFirstNodeByName(name)
@@ -51,9 +51,9 @@ def barChart(tableNode: slicer.vtkMRMLTableNode) -> slicer.vtkMRMLPlotChartNode 
     words = [title for title, column in columns.items() if not column.IsNumeric()]
     if not numbers or not table.GetNumberOfRows():
         return None
-    shown = next((title for title in numbers if "share" in title or "(%)" in title), None)
-    named = next((title for title in words if title in ("segment", "region", "concept")), words[0] if words else "")
-    shown = shown or next((title for title in numbers if title != named), numbers[0])
+    named = next((title for title in words if title in ("segment", "region", "concept")), next(iter(columns)))
+    others = [title for title in numbers if title != named] or numbers
+    shown = next((title for title in others if "share" in title or "(%)" in title), others[0])
     hints = {"type": "bar", "x": named, "y": [shown], "title": tableNode.GetName(), "y_title": shown}
     return chartFromTable(tableNode, name, hints)[0]
 

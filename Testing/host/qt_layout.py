@@ -37,10 +37,10 @@ class LayoutManager:
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLApplicationLogic(application_logic)
         self._logic.SetMRMLScene(scene)
-        changed, closed = vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLScene.EndCloseEvent
+        node, changed = self._logic.GetLayoutNode(), vtk.vtkCommand.ModifiedEvent
         self._observations = [
-            (self._logic, self._logic.AddObserver(changed, lambda *_event: self._make_views())),
-            (scene, scene.AddObserver(closed, lambda *_event: self.reset())),
+            (node, node.AddObserver(changed, lambda *_event: self._make_views())),
+            (scene, scene.AddObserver(slicer.vtkMRMLScene.EndCloseEvent, lambda *_event: self.reset())),
         ]
         self.reset()
 

@@ -302,9 +302,15 @@ def likelyScan() -> Any:
     scans = [
         node
         for node in [*shown, *reversed(loaded)]
-        if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute(ROLE)
+        if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode" and not _isResult(node)
     ]
     return next((node for node in scans if not node.GetHideFromEditors()), None)
+
+
+def _isResult(node: Any) -> bool:
+    """Whether a volume came of an earlier run; the image of a series is known by its browser alone."""
+    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node)
+    return bool(node.GetAttribute(ROLE) or (browser is not None and browser.GetAttribute(ROLE)))
 
 
 def _taskNames() -> list[str]:
