@@ -108,7 +108,7 @@ def find(
     if method == "style":
         return _by_style(space, answer, sample, settings, progress)
     leading = settings.leading or space.dimension
-    part = geometry.leading(leading)
+    part = geometry.moving(leading)
     latents = sample.latents[:, :leading]
     vectors = _latent_vectors(method, space, answer, part, sample, settings, progress)
     centred, values = sample.centred()

@@ -46,7 +46,7 @@ def score_direction(
     figures: dict[str, Any] = {}
     if direction.space == "latent":
         leading = direction.leading or geometry.dimension
-        part, vector = geometry.leading(leading), direction.vector[:leading]
+        part, vector = geometry.moving(leading), direction.vector[:leading]
         scores = part.score(vector, held_out.latents[:, :leading])
         if held_out.paired:
             latents, values = held_out.centred()

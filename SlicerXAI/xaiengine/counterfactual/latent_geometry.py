@@ -28,9 +28,17 @@ class LatentGeometry:
         """The spread that the generator's latents have in use, as its training measured it."""
         return cls(space.mean, space.covariance_root)
 
-    def leading(self, count: int) -> LatentGeometry:
-        """The geometry of the first ``count`` latents alone, whatever the others are."""
-        return LatentGeometry(self.mean[:count], self.root[:count, :count])
+    def moving(self, leading: int) -> LatentGeometry:
+        """The geometry in which a direction of the ``leading`` latents is a step of one SD; 0 or all take them all.
+
+        All latents move as they vary together, along Σ b. Where the leading ones move and the rest stays (the style
+        beside a spatial code), each counts by its own SD: a style that goes with others is moved without them, else
+        latents that merely tell the same would be dragged along, and undo in the image what the one does.
+        """
+        if not 0 < leading < self.dimension:
+            return self
+        deviations = self.root[:leading].square().sum(1).sqrt()
+        return LatentGeometry(self.mean[:leading], torch.diag(deviations))
 
     @property
     def dimension(self) -> int:

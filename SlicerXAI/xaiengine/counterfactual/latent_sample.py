@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BATCH = 64
 HELD_OUT = 0.2
 CONSTANT = 1e-6
+PAIR_SHIFT = 0.7
+"""SD of a pair's distance from its middle, in SDs of each latent: together they vary little more than in use."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +80,7 @@ def draw_sample(
             that are not numbers.
     """
     paired = leading if 0 < leading < space.dimension else 0
-    latents = space.sample(count + count % 2 if paired else count, seed)
-    if paired:
-        half = len(latents) // 2
-        latents[half:, paired:] = latents[:half, paired:]
+    latents = _pairs(space, (count + 1) // 2, paired, seed) if paired else space.sample(count, seed)
     values = []
     with torch.no_grad():
         for part in latents.split(BATCH):
@@ -91,6 +90,15 @@ def draw_sample(
     sample = LatentSample(latents, torch.cat(values), paired)
     check_answers(sample, answer)
     return sample
+
+
+def _pairs(space: LatentSpace, count: int, leading: int, seed: int) -> torch.Tensor:
+    """``count`` latents up, then the same down, by independent parts of the SD of each of the leading ones."""
+    start = space.sample(count, seed)
+    drawn = torch.randn(count, leading, generator=torch.Generator().manual_seed(seed + 1)).to(start)
+    shift = torch.zeros_like(start)
+    shift[:, :leading] = PAIR_SHIFT * drawn * space.std[:leading]
+    return torch.cat([start + shift, start - shift])
 
 
 def check_answers(sample: LatentSample, answer: ImageAnswer) -> None:

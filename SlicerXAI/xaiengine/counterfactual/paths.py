@@ -125,7 +125,7 @@ class GradientPath(CounterfactualPath):
         sign = torch.tensor([[-1.0], [1.0]], device=self.start.device)
         ends = self.start.repeat(2, 1)
         nodes = [ends]
-        part = geometry.leading(self._leading)
+        part = geometry.moving(self._leading)
         for _ in range(steps):
             gradients, _ = answer_gradients(self.space, answer, ends)
             move = part.steepest(gradients[:, : self._leading])
