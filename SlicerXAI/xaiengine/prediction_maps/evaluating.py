@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +110,15 @@ class Evaluator:
             "infidelity": 3.0 * effort.perturbations * samples,
             "localisation": 1.0,
         }[name]
+
+    def seconds_per_pass(self) -> float:
+        """Of one sample, at the batch size of the curves; the second of two batches is timed."""
+        inputs = self.case.inputs[:1].expand(max(1, self.case.batch_size), *self.case.inputs.shape[1:])
+        started = time.perf_counter()
+        for _ in range(2):
+            started = time.perf_counter()
+            self.forward.values(inputs, len(inputs))
+        return (time.perf_counter() - started) / len(inputs)
 
     # Each check averages over the samples; errors of independent samples add in squares.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..attribution.methods import Method, find_method
+from ..console import duration
 from ..errors import InputError, OptionError
 from ..faithfulness.curves import Curve
 from ..faithfulness.verdict import verdict_line
@@ -72,8 +73,10 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
             f"Left out: {', '.join(left_out)}. Localisation needs the truth; sensitivity_max, randomisation and "
             "run_to_run need the method that made the map."
         )
-    context.progress.plan([(name.replace("_", " ").capitalize(), evaluator.passes(name)) for name in names
-                           if evaluator.can(name)])  # fmt: skip
+    passes = {name: evaluator.passes(name) for name in names if evaluator.can(name)}
+    seconds = sum(passes.values()) * evaluator.seconds_per_pass()
+    context.expect(f"About {round(sum(passes.values()))} passes through the model, {duration(seconds)}.", seconds)
+    context.progress.plan([(name.replace("_", " ").capitalize(), share) for name, share in passes.items()])
     found = evaluator.run(names, context.progress)
     title = origin.title or Path(options.explanation).name
     line = verdict_line(title, found.checks)

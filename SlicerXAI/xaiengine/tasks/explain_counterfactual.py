@@ -59,7 +59,7 @@ class ExplainCounterfactualOptions(TaskOptions):
         advanced=True,
     )
     samples: int = option(1000, "Samples", "Latents drawn when directions are found now.", ge=50, advanced=True)
-    reach: float = option(6.0, "Reach", "Largest shift.", unit="SD", gt=0, le=20)
+    reach: float = option(4.0, "Reach", "Largest shift.", unit="SD", gt=0, le=20)
     refine: Literal["latent", "plus", "none"] = option(
         "latent",
         "Refinement",
@@ -96,6 +96,7 @@ class ExplainCounterfactual(Task):
         "each with the model's prediction, and what had to change. For research, not for diagnosis."
     )
     Options = ExplainCounterfactualOptions
+    foretells = False
     outputs = (
         OutputSpec("series", "sequence", "Series", "One image per prediction."),
         OutputSpec("difference", "volume", "Difference", "What the counterfactual changed, on the scan's grid."),

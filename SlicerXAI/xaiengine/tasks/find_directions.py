@@ -32,7 +32,7 @@ class FindDirectionsOptions(TaskOptions):
         "generator has a spatial code.",
     )
     attributes: int = option(1, "Attributes", "Orthogonal directions per method.", ge=1, le=10)
-    reach: float = option(6.0, "Reach", "Largest shift that is looked at.", unit="SD", gt=0, le=20, advanced=True)
+    reach: float = option(4.0, "Reach", "Largest shift that is looked at.", unit="SD", gt=0, le=20, advanced=True)
     judged: int = option(12, "Judged images", "Held-out latents on which flips are counted.", ge=1, advanced=True)
     gradients: int = option(200, "Gradients", "Latents over which gradients are averaged.", ge=1, advanced=True)
     style_images: int = option(4, "Images of the channel search", "For the method style.", ge=1, advanced=True)
@@ -49,6 +49,7 @@ class FindDirections(Task):
         "changes, and says how well each does on held-out latents. For research, not for diagnosis."
     )
     Options = FindDirectionsOptions
+    foretells = False
     outputs = (
         OutputSpec("directions", "data", "Directions", "The directions, for explain-counterfactual (.safetensors)."),
         OutputSpec("table", "table", "Figures", "How each direction does on held-out latents."),

@@ -107,6 +107,8 @@ class Task(ABC):
     outputs: ClassVar[tuple[OutputSpec, ...]] = ()
     values: ClassVar[tuple[ValueSpec, ...]] = ()
     needs_model: ClassVar[bool] = True
+    foretells: ClassVar[bool] = True
+    """Whether it tells :meth:`Context.expect` what it takes."""
 
     @abstractmethod
     def run(self, options: TaskOptions, context: Context) -> Outcome:
