@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from .EngineErrors import EngineError
 from .EngineProcess import EngineProcess
@@ -38,7 +39,7 @@ class EstimateRun:
 
     def _onFinished(self, jobId: str, result: Mapping[str, Any]) -> None:
         if jobId == self._jobId:
-            self._end(str((result.get("values") or {}).get("estimate") or "-"))
+            self._end(estimateText(result.get("values") or {}))
 
     def _onFailed(self, jobId: str, error: EngineError) -> None:
         if jobId == self._jobId:
@@ -49,3 +50,12 @@ class EstimateRun:
         self._engine.failed.disconnect(self._onFailed)
         self._folder.remove()
         self.ended.emit(text)
+
+
+def estimateText(values: Mapping[str, Any]) -> str:
+    """Return the engine's estimate of time and memory as one text."""
+    words = [str(values.get("estimate") or "").strip()]
+    memory = values.get("estimated_memory_gb")
+    if memory is not None and "GB" not in words[0]:
+        words.append(_("About {gigabytes:.1f} GB of memory.").format(gigabytes=memory))
+    return " ".join(word for word in words if word) or "-"

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
+import vtk
 from host.panel_driver import run_to_end, show_task
 from host.qt_driver import LargestGap, check_item, choose, click, click_cell, drag, type_text, wait_until
 from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
+from SlicerXAILib.Navigation import jumpTo
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 pytestmark = pytest.mark.slow
@@ -80,29 +82,33 @@ def test_lesions_are_quantified_and_the_second_run_starts_warm(real_panel, scree
     screenshot(panel, "provenance")
 
 
-def test_a_prediction_is_explained_by_two_methods_side_by_side(real_panel, a_scan, bright_model, screenshot):
+def test_a_prediction_is_explained_by_two_methods_side_by_side(real_panel, scene, screenshot):
     panel = real_panel
+    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
     show_task(panel, "explain-prediction")
-    set_model(panel, bright_model)
-    assert "healthy, lesion" in panel.ui.modelInfoLabel.text
+    set_model(panel, "lung_lesion_slice_classifier")
+    assert "no lesion, lesion" in panel.ui.modelInfoLabel.text
     only_methods(panel, ["gradcam", "integrated_gradients"])
     choose(panel.page.editor("target").widget, "lesion")
+    type_text(panel.page.editor("slices").widget, "highest")
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""
     first, second = panel.results.maps.map, slicer.util.getNode("*ntegrated gradients*")
     choose(panel.ui.compareSelector, second.GetName())
     assert [compositeNode(name).GetForegroundVolumeID() for name in VIEW_NAMES] == [first.GetID(), second.GetID()]
     drag(panel.ui.opacitySlider, 0.7)
+    values = slicer.util.arrayFromVolume(first)
+    brightest = np.array(np.unravel_index(np.abs(values).argmax(), values.shape))[::-1]
+    matrix = vtk.vtkMatrix4x4()
+    first.GetIJKToRASMatrix(matrix)
+    jumpTo(matrix.MultiplyPoint([*map(float, brightest), 1.0])[:3])
     screenshot(panel, "explain_prediction")
 
 
-def test_a_segmentation_is_explained_at_a_point(real_panel, scene, screenshot):
+def test_a_segmentation_is_explained_with_its_curve_and_regions(real_panel, scene, screenshot):
     panel = real_panel
     slicer.util.loadVolume(str(DATA / "cta_aorta.nrrd"), {"name": "Aorta"})
-    truth = slicer.util.loadSegmentation(str(DATA / "cta_aorta.seg.nrrd"))
-    truth.SetName("Vessels")
-    bounds = [0.0] * 6
-    truth.GetRASBounds(bounds)
+    slicer.util.loadSegmentation(str(DATA / "cta_aorta.seg.nrrd")).SetName("Vessels")
     show_task(panel, "explain-segmentation")
     wait_until(lambda: panel.model.report is not None)
     only_methods(panel, ["hires-cam"])
@@ -112,6 +118,7 @@ def test_a_segmentation_is_explained_at_a_point(real_panel, scene, screenshot):
     assert "Radius of half" in panel.ui.valuesLabel.text
     click(panel.ui.chartButton)
     choose(panel.ui.tableSelector, "Region table")
+    drag(panel.ui.thresholdSlider, 0.4)
     screenshot(panel, "explain_segmentation")
 
 

@@ -36,7 +36,12 @@ def write_screenshot(representation: QtWidgets.QWidget, path: Path, width: int =
         painter.drawImage(panel.width() + _GAP, top, picture)
         top += picture.height() + _GAP
     painter.end()
-    return qt_driver.save_picture(whole.convertToFormat(QtGui.QImage.Format_Indexed8), path)
+    return qt_driver.save_picture(_in_few_colors(whole), path)
+
+
+def _in_few_colors(image: QtGui.QImage) -> QtGui.QImage:
+    """A picture of 256 colors, without dots that would stand for others, which keeps its file small."""
+    return image.convertToFormat(QtGui.QImage.Format_Indexed8, QtCore.Qt.ThresholdDither | QtCore.Qt.AvoidDither)
 
 
 def _needed_height(widget: QtWidgets.QWidget) -> int:
