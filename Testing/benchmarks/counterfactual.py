@@ -56,7 +56,7 @@ from xaiengine.volume import Volume, write_volume  # noqa: E402
 
 GENERATOR, MODEL = "chest_xray_counterfactual", "chest_xray_consolidation_classifier"
 HELD_OUT = TESTING / "data" / "chest_xray_held_out.npz"
-REACH, FRAMES, STEPS, SAMPLES = 6.0, 11, 60, 2000
+REACH, FRAMES, STEPS, SAMPLES = 4.0, 11, 60, 2000
 DEFAULT = "logistic"
 METHODS = (DEFAULT, "covariance", "gradient", "ridge", "weights", "style", "local", "covariance, all", "plain ridge")
 """Ways of finding a direction; "all" moves the spatial code too."""
