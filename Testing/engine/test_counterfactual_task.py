@@ -112,7 +112,7 @@ def test_the_flip_is_where_the_formula_says(tmp_path, generator):
     assert result.values["flip_shift"] == pytest.approx(expected, abs=0.05)
     brightness = abs(expected) * slope / 40  # of the disk, in image units; the gain is 40
     change = brightness * float(disk().mean()) * (WINDOW[1] - WINDOW[0]) / 2
-    assert result.values["flip_change"] == pytest.approx(change, rel=0.05)
+    assert result.values["flip_change"] == pytest.approx(change, rel=0.1)
 
 
 @pytest.mark.parametrize("wanted", [0.05, 0.3, 0.9])
@@ -123,6 +123,15 @@ def test_a_wanted_prediction_is_reached(tmp_path, generator, wanted):
     ends = [float(frames[0]["prediction"]), float(frames[-1]["prediction"])]
     assert min(abs(end - wanted) for end in ends) < 0.006
     assert 0.0 in [float(row["shift (SD)"]) for row in frames]
+
+
+def test_a_series_may_run_towards_the_flip_alone(tmp_path, generator):
+    result = explain(tmp_path, sides="towards", frames=7)
+    frames = rows_of(result, tmp_path, "frames")
+    shifts = [float(row["shift (SD)"]) for row in frames]
+    flip = result.values["flip_shift"]
+    end = shifts[0] if flip < 0 else shifts[-1]
+    assert len(shifts) == 7 and 0.0 in (shifts[0], shifts[-1]) and abs(end) > abs(flip) and end * flip > 0
 
 
 def test_a_prediction_out_of_reach_is_said(tmp_path, generator):

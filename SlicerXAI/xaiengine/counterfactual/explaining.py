@@ -180,9 +180,8 @@ def _series(
         sought = float(answer.answer.moved(torch.tensor(options.wanted)))
         guess = None if direction is None or not direction.slope else (sought - start) / direction.slope
         wanted = place_of(along, sought, _tolerance(options.wanted, answer, spread), guess)
-        low, high = min(0.0, wanted.shift), max(0.0, wanted.shift)
-        shifts = torch.linspace(low, high, options.frames) if high > low else torch.zeros(1)
         chosen = wanted.shift
+        shifts = _shifts_to(chosen, options.frames)
     else:
         reach = reach_of(flip, along)
         shifts = symmetric_shifts(options.frames, reach)
@@ -190,10 +189,17 @@ def _series(
             chosen = reach if flip.shift > 0 else -reach
         else:  # no flip: the end where the answer moved most
             chosen = max((-reach, reach), key=lambda shift: abs(along(shift) - start))
+        if options.sides == "towards":
+            shifts = _shifts_to(chosen, options.frames)
     series = make_series(path, answer, shifts)
     return Counterfactual(
         setting, frame, image, answer, direction, path, domain, inversion, own, spread, flip, wanted, series, chosen
     )  # fmt: skip
+
+
+def _shifts_to(end: float, frames: int) -> torch.Tensor:
+    """Ascending shifts between 0 and ``end``, both among them; 0 alone where they are one."""
+    return torch.linspace(min(0.0, end), max(0.0, end), frames) if end else torch.zeros(1)
 
 
 def largest_gap(found: Counterfactual, option: float | None) -> float:
