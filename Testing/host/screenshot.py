@@ -36,12 +36,19 @@ def write_screenshot(representation: QtWidgets.QWidget, path: Path, width: int =
         painter.drawImage(panel.width() + _GAP, top, picture)
         top += picture.height() + _GAP
     painter.end()
-    return qt_driver.save_picture(_in_few_colors(whole), path)
+    return _write_in_few_colors(whole, path)
 
 
-def _in_few_colors(image: QtGui.QImage) -> QtGui.QImage:
-    """A picture of 256 colors, without dots that would stand for others, which keeps its file small."""
-    return image.convertToFormat(QtGui.QImage.Format_Indexed8, QtCore.Qt.ThresholdDither | QtCore.Qt.AvoidDither)
+def _write_in_few_colors(image: QtGui.QImage, path: Path) -> Path:
+    """Write a picture with the 256 colors that suit it best, which keeps its file small."""
+    from PIL import Image
+
+    pixels = image.convertToFormat(QtGui.QImage.Format_RGBA8888)
+    size = (pixels.width(), pixels.height())
+    picture = Image.frombuffer("RGBA", size, bytes(pixels.constBits()), "raw", "RGBA", pixels.bytesPerLine(), 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    return path
 
 
 def _needed_height(widget: QtWidgets.QWidget) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -178,7 +179,7 @@ def valuesText(loaded: LoadedResult) -> str:
         entry = described.get(name)
         if entry is None or value is None or value == "":
             continue
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
         unit = f" {entry['unit']}" if entry["unit"] else ""
         rows.append(f"<tr><td>{_(entry['title'])}&nbsp;&nbsp;</td><td><b>{shown}{unit}</b></td></tr>")
     return f"<table>{''.join(rows)}</table>" if rows else ""
