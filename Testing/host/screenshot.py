@@ -12,6 +12,7 @@ from .qt_application import GuiApplication
 
 _BAR_HEIGHT = 18
 _GAP = 4
+_COLOR_COUNT = 128
 _COLORS = {"Red": "#F34A33", "Yellow": "#EDD54C", "Green": "#6EB04B"}
 _OTHER_COLORS = ("#F34A33", "#EDD54C")
 
@@ -40,14 +41,14 @@ def write_screenshot(representation: QtWidgets.QWidget, path: Path, width: int =
 
 
 def _write_in_few_colors(image: QtGui.QImage, path: Path) -> Path:
-    """Write a picture with the 256 colors that suit it best, which keeps its file small."""
+    """Write a picture with the colors that suit it best, few enough to keep its file small."""
     from PIL import Image
 
     pixels = image.convertToFormat(QtGui.QImage.Format_RGBA8888)
     size = (pixels.width(), pixels.height())
     picture = Image.frombuffer("RGBA", size, bytes(pixels.constBits()), "raw", "RGBA", pixels.bytesPerLine(), 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.convert("RGB").quantize(_COLOR_COUNT, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 
 
