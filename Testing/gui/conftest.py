@@ -9,23 +9,33 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-pytest.importorskip("slicer_core", reason="slicer-core is not installed: there are no MRML nodes to show")
-try:
-    from PySide6 import QtTest, QtUiTools, QtWidgets  # noqa: F401
-except ImportError as error:  # not installed, or a library of the system (libEGL, libGL) is missing
-    pytest.skip(f"The panel's tests need PySide6-Essentials: {error}", allow_module_level=True)
-
-import slicer  # noqa: E402
-from host import qt_driver  # noqa: E402
-from host.bright_lesion import make_patient, write_model  # noqa: E402
-from host.qt_application import GuiApplication, OpenedModule  # noqa: E402
-from host.scan_geometries import IJK_TO_RAS, SHAPE  # noqa: E402
 from SlicerXAILib.EngineProcess import EngineProcess  # noqa: E402
+
+_MISSING = ""
+try:
+    import slicer
+    from host import qt_driver
+    from host.bright_lesion import make_patient, write_model
+    from host.qt_application import GuiApplication, OpenedModule
+    from host.scan_geometries import IJK_TO_RAS, SHAPE
+except ImportError as error:  # not installed, or a library of the system (libEGL, libGL) is missing
+    _MISSING = f"The panel's tests need slicer-core and PySide6-Essentials: {error}"
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE_FILE = ROOT / "SlicerXAI" / "SlicerXAI.py"
 FAKE_ENGINE = ROOT / "Testing" / "mrml" / "fake_engine.py"
 PANEL_SIZE = (460, 1700)
+
+
+class _LeftOut(pytest.Module):
+    """A file of tests that cannot run here, and why."""
+
+    def collect(self):
+        pytest.skip(_MISSING, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return _LeftOut.from_parent(parent, path=module_path) if _MISSING else None
 
 
 @pytest.fixture(scope="session")
