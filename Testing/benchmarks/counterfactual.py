@@ -328,16 +328,17 @@ def duration_part(bench: Bench) -> None:
     session = Session()
     grid = Grid.from_directions((64, 64, 1), (1.0, 1.0, 1.0), np.diag([-1.0, -1.0, 1.0]))
     with tempfile.TemporaryDirectory() as folder:
-        seconds = []
+        seconds, work = [], []
         for number in range(4):
             values = ((bench.cases.images[number, 0].numpy() + 1) * 127.5).astype(np.float32)[..., None]
             path = write_volume(Path(folder) / f"{number}.nrrd", Volume(values, grid, "x-ray"))
             options = {"volume": str(path), "model": MODEL, "generator": str(bench.setting.stored.source)}
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             result = run_job(
                 Job(task="explain-counterfactual", options=options, output=f"{folder}/{number}"), session=session
             )
             seconds.append(time.perf_counter() - start)
+            work.append(time.process_time() - busy)
             if result.error is not None:
                 print(result.error)
         with open(Path(folder) / "3" / "figures.csv", encoding="utf-8") as stream:
@@ -345,7 +346,7 @@ def duration_part(bench: Bench) -> None:
     torch.set_num_threads(1)
     warm = statistics.median(seconds[1:])
     report("one series of 11 frames through the task, 2 threads, wall seconds, warm", f"{warm:.2f}", "<= 5", warm <= 5)
-    report("the same, first run with directions to be found", f"{seconds[0]:.2f}")
+    report("the same, CPU seconds; first run, wall seconds", f"{statistics.median(work[1:]):.2f}; {seconds[0]:.2f}")
     print(f"  the last one's figures: {figures}")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .latent_sample import LatentSample
     from .latent_space import LatentSpace
 
+BATCH = 64
 SHIFTS = (1 / 6, 1 / 3, 2 / 3, 1.0)
 """Parts of the reach, on either side, at which shifted latents are looked at."""
 
@@ -59,7 +60,7 @@ def score_direction(
         figures["r2"] = 1 - float(left / (held_out.values - held_out.values.mean()).square().sum().clamp_min(1e-12))
     shifts = torch.tensor([-part for part in reversed(SHIFTS)] + list(SHIFTS)) * reach
     start, latents = held_out.values[:images], held_out.latents[:images]
-    moved = torch.stack([_shifted(direction, space, answer, latent, shifts, progress) for latent in latents])
+    moved = _shifted(direction, space, answer, latents, shifts, progress)
     rises = start <= turning
     passed = torch.where(rises, (moved > turning).any(1), (moved <= turning).any(1))
     with_start = torch.cat([moved[:, : len(SHIFTS)], start[:, None], moved[:, len(SHIFTS) :]], 1).cpu().numpy()
@@ -87,14 +88,20 @@ def _shifted(
     direction: Direction,
     space: LatentSpace,
     answer: ImageAnswer,
-    latent: torch.Tensor,
+    latents: torch.Tensor,
     shifts: torch.Tensor,
     progress: Progress | None,
 ) -> torch.Tensor:
-    values = answer(direction.path(space, latent).images(shifts))
-    if progress is not None:
-        progress.advance(len(shifts))
-    return values
+    """Answers (n, m) to latents (n, D) at shifts (m,); several latents share a batch."""
+    values = []
+    for part in latents.split(max(1, BATCH // len(shifts))):
+        images = [direction.path(space, latent).images(shifts) for latent in part] if direction.space == "style" else [
+            space.decode((part[:, None] + shifts.to(part)[:, None] * direction.vector.to(part)).flatten(0, 1))
+        ]  # fmt: skip
+        values.append(answer(torch.cat(images)))
+        if progress is not None:
+            progress.advance(len(part) * len(shifts))
+    return torch.cat(values).reshape(len(latents), len(shifts))
 
 
 def _part(passed: torch.Tensor, among: torch.Tensor) -> float | None:

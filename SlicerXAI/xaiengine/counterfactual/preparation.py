@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -43,10 +44,22 @@ class LinearPreparation:
     turned: bool
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        moved = self.rows @ images @ self.columns.T
+        if self._only_scales:
+            moved = images * (self.rows[0, 0] * self.columns[0, 0])
+        else:
+            moved = self.rows @ images @ self.columns.T
         if self.turned:
             moved = moved.transpose(-1, -2)
         return (self.gain * moved + self.offset).clamp(self.low, self.high)
+
+    @cached_property
+    def _only_scales(self) -> bool:
+        """Whether every pixel stays where it is."""
+        return all(
+            matrix.shape[0] == matrix.shape[1]
+            and bool(torch.allclose(matrix, matrix[0, 0] * torch.eye(len(matrix)).to(matrix), atol=1e-6))
+            for matrix in (self.rows, self.columns)
+        )
 
     def to(self, device: torch.device) -> LinearPreparation:
         moved = {name: getattr(self, name).to(device) for name in ("rows", "columns", "gain", "offset")}
