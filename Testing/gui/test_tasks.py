@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from demo.counterfactual import write_case
 from host.panel_driver import run_to_end, show_task
 from host.qt_driver import LargestGap, check_item, choose, click, click_cell, drag, type_text, wait_until
 from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
@@ -144,6 +145,56 @@ def test_an_explanation_is_checked(real_panel, scene, screenshot):
     assert panel.ui.messageLabel.text == ""
     assert "Checks passed" in panel.ui.valuesLabel.text
     screenshot(panel, "check_the_explanation")
+
+
+def test_a_counterfactual_series_is_made_and_scrubbed(gui, real_panel, scene, screenshot, tmp_path):
+    """Which prediction a frame has is read beside the slider, for every frame."""
+    panel = real_panel
+    xray = write_case(tmp_path, 1)["volume"]
+    slicer.util.loadVolume(xray, {"name": "X-ray"})
+    show_task(panel, "explain-counterfactual")
+    set_model(panel, "chest_xray_consolidation_classifier")
+    type_text(panel.page.editor("generator").widget, "chest_xray_counterfactual")
+    run_to_end(panel)
+    assert panel.ui.messageLabel.text == ""
+    said = []
+    for place in (0.0, 0.5, 1.0):
+        drag(panel.ui.seriesSlider, place)
+        said.append(panel.ui.seriesText.text)
+    assert len(set(said)) == 3, said
+    drag(panel.ui.seriesSlider, 0.0)
+    gui.layout_manager.visible_views()
+    screenshot(panel, "counterfactual")
+
+
+def test_a_prediction_is_told_in_the_words_of_findings(gui, real_panel, scene, screenshot):
+    panel = real_panel
+    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    show_task(panel, "explain-semantics")
+    set_model(panel, "lung_lesion_slice_classifier")
+    choose(panel.page.editor("target").widget, "lesion")
+    type_text(panel.page.editor("slices").widget, "highest")
+    run_to_end(panel)
+    assert panel.ui.messageLabel.text == ""
+    assert "spoke for" in panel.ui.valuesLabel.text
+    gui.layout_manager.visible_views()
+    screenshot(panel, "semantics")
+
+
+def test_the_vessel_under_a_picked_point_is_explained(real_panel, scene):
+    panel = real_panel
+    slicer.util.loadVolume(str(DATA / "cta_aorta.nrrd"), {"name": "Aorta"})
+    point = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Picked")
+    point.AddControlPoint(3.0, 136.3, 582.2)
+    show_task(panel, "explain-segmentation")
+    wait_until(lambda: panel.model.report is not None)
+    only_methods(panel, ["saliency"])
+    choose(panel.page.editor("target").widget, "component")
+    choose(panel.page.editor("point").widget, "Picked")
+    run_to_end(panel)
+    assert panel.ui.messageLabel.text == ""
+    target = slicer.util.getNode("*xplained target*")
+    assert target.GetSegmentation().GetNumberOfSegments() >= 1
 
 
 def test_a_model_that_does_not_fit_the_scan_is_told_with_a_remedy(real_panel, a_scan):
