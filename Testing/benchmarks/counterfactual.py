@@ -209,9 +209,13 @@ def series_part(bench: Bench) -> None:
     """Eleven frames for every held-out image, by every method; the goals are those of the default."""
     for method in bench.methods:
         start = time.process_time()
-        found = [_one_series(path, bench.answer) for path in paths(bench, method)]
+        ways = paths(bench, method)
+        found = [_one_series(path, bench.answer) for path in ways]
         seconds = (time.process_time() - start) / len(found)
         _report_series(bench, method, found, method == DEFAULT)
+        ranks = torch.tensor([_towards(path, bench.answer, shift) for path, (_, shift) in zip(ways, found)])
+        report(f"{method}: series towards the flip alone with Spearman >= 0.95",
+               f"{float((ranks >= 0.95).float().mean()):.1%} (mean {float(ranks.mean()):.3f})")  # fmt: skip
         report(f"{method}: CPU seconds per series of {FRAMES} frames", f"{seconds:.2f}")
 
 
@@ -220,6 +224,12 @@ def _one_series(path: CounterfactualPath, answer: ImageAnswer) -> tuple[Series, 
     flip = smallest_flip(along, 0.0)
     series = make_series(path, answer, symmetric_shifts(FRAMES, reach_of(flip, along)))
     return series, None if flip is None else flip.shift
+
+
+def _towards(path: CounterfactualPath, answer: ImageAnswer, flip: float | None) -> float:
+    """Spearman of shift and answer from the reconstruction to beyond the flip; to the end of the reach without one."""
+    shifts = torch.linspace(0, REACH if flip is None else 1.25 * flip, FRAMES)
+    return abs(spearman(shifts.numpy(), answer(path.images(shifts)).numpy()))
 
 
 def _report_series(bench: Bench, method: str, found: list[tuple[Series, float | None]], goals: bool) -> None:
