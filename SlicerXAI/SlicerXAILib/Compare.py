@@ -6,6 +6,8 @@ from typing import Any
 
 import slicer
 
+from .Navigation import jumpTo, strongestPoint
+
 # Slicer keeps numbers above 500 for layouts of modules.
 COMPARE_LAYOUT = 8702
 VIEW_NAMES = ("XAICompareLeft", "XAICompareRight")
@@ -34,6 +36,7 @@ def compareMaps(left: Any, right: Any, background: Any, opacity: float) -> None:
     if not layout.IsLayoutDescription(COMPARE_LAYOUT):
         layout.AddLayoutDescription(COMPARE_LAYOUT, _LAYOUT)
     layout.SetViewArrangement(COMPARE_LAYOUT)
+    fitted = False
     for name, mapNode in zip(VIEW_NAMES, (left, right)):
         composite = compositeNode(name)
         if composite is None:  # without a main window there are no views
@@ -47,6 +50,10 @@ def compareMaps(left: Any, right: Any, background: Any, opacity: float) -> None:
         composite.SetForegroundOpacity(opacity)
         if isNew:
             _fit(name)
+            fitted = True
+    place = strongestPoint(left) if fitted else None
+    if place is not None:
+        jumpTo(place)
 
 
 def endComparison() -> None:

