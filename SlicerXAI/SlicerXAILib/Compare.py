@@ -53,7 +53,7 @@ def compareMaps(left: Any, right: Any, background: Any, opacity: float) -> None:
             fitted = True
     place = strongestPoint(left) if fitted else None
     if place is not None:
-        jumpTo(place)
+        jumpTo(place, centered=False)
 
 
 def endComparison() -> None:

@@ -25,10 +25,11 @@ def positionOfRow(tableNode: slicer.vtkMRMLTableNode, row: int) -> tuple[float, 
     return next(((place["R"], place["A"], place["S"]) for place in found.values() if len(place) == 3), None)
 
 
-def jumpTo(ras: tuple[float, float, float]) -> None:
-    """Center every slice view on a place in RAS mm."""
+def jumpTo(ras: tuple[float, float, float], centered: bool = True) -> None:
+    """Show the slices through a place in RAS mm in every view; centered, the place moves to the middle of the view."""
     sliceNode = slicer.vtkMRMLSliceNode
-    sliceNode.JumpAllSlices(slicer.mrmlScene, *ras, sliceNode.CenteredJumpSlice)
+    mode = sliceNode.CenteredJumpSlice if centered else sliceNode.OffsetJumpSlice
+    sliceNode.JumpAllSlices(slicer.mrmlScene, *ras, mode)
 
 
 def strongestPoint(mapNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[float, float, float] | None:

@@ -71,7 +71,7 @@ class ResultsView:
         shown = _firstMap(loaded)
         place = Navigation.strongestPoint(shown) if shown is not None else None
         if place is not None:
-            Navigation.jumpTo(place)
+            Navigation.jumpTo(place, centered=False)
         self.refresh(loaded.record)
         self.chosen.emit(self.record)
 
