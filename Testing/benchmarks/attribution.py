@@ -350,7 +350,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in arguments.methods.split(",") if name] or list(METHODS)
-    print(f"Burden of one regression unit: {BURDEN_SCALE:g} % of the image.")
+    print(f"Burden of one regression unit: {BURDEN_SCALE[arguments.dimensions]:g} % of the image.")
     if arguments.part != "cost":
         for task in ("classifier", "regressor"):
             if arguments.task in (task, "both"):
