@@ -1,7 +1,6 @@
 """Every attribution method on planted truth, and what it costs against captum, torch-cam and MONAI.
 
     python Testing/run.py benchmark attribution [--task classifier|regressor|both] [--scans N] [--part truth|cost|all]
-                                             [--dimensions 2|3]
 
 Truth: small networks are trained on scans with two known causes each; for every method the table gives how well its
 map points at them (effective heat ratio, average precision, both causes found), how sharp it is (the share of the
@@ -48,7 +47,7 @@ from xaiengine.faithfulness.similarity import spearman  # noqa: E402
 from xaiengine.targets import ClassTarget, RegressionTarget, Target  # noqa: E402
 
 LAYERS = ("layer1", "layer2", "layer3")
-SIZE = {2: 64, 3: 32}
+SIZE = 64
 CURVE_STEPS = 24
 SANITY_SCANS = 4
 
@@ -96,16 +95,15 @@ def area_of(values: np.ndarray, part: float = 0.9) -> float:
     return float((ordered.cumsum() < part * ordered.sum()).mean())
 
 
-def benchmark_truth(task: str, scan_count: int, names: list[str], dimensions: int = 2) -> None:
+def benchmark_truth(task: str, scan_count: int, names: list[str]) -> None:
     started = time.process_time()
-    size = SIZE[dimensions]
-    network = train(task, dimensions, size)
+    network = train(task)
     generator = np.random.default_rng(77)
-    held_out = planted_batch(100 if dimensions == 2 else 48, size, dimensions, generator)
+    held_out = planted_batch(100, SIZE, 2, generator)
     label = "accuracy" if task == "classifier" else "R²"
-    print(f"\n{task} in {dimensions}D: held-out {label} {quality(task, network, held_out):.3f}, trained in "
+    print(f"\n{task}: held-out {label} {quality(task, network, held_out):.3f}, trained in "
           f"{time.process_time() - started:.0f} CPU s")  # fmt: skip
-    scans = planted_batch(scan_count, size, dimensions, generator, 2)
+    scans = planted_batch(scan_count, SIZE, 2, generator, 2)
     inputs = stacked(scans)
     target: Target = ClassTarget(1) if task == "classifier" else RegressionTarget(0, "burden")
     # Bits count what is beyond a healthy scan: with lesions among the references, noise itself would show lesions.
@@ -114,7 +112,7 @@ def benchmark_truth(task: str, scan_count: int, names: list[str], dimensions: in
     case = make_case(network, target, inputs, statistics)
     random_cases = [random_case(network, target, inputs[:SANITY_SCANS], references, seed) for seed in (5, 6)]
     games = curves_of(task, network, inputs)
-    random_gaps = [gaps_of_random_maps(game, random_map((size,) * dimensions, 5, size / 21), 4, 11) for game in games]
+    random_gaps = [gaps_of_random_maps(game, random_map((SIZE, SIZE), 5, SIZE / 21), 4, 11) for game in games]
     results: dict[str, Figures] = {}
     with explainable(network), explainable(random_cases[0].network), explainable(random_cases[1].network):
         for name in names:
@@ -343,18 +341,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=["classifier", "regressor", "both"], default="both")
     parser.add_argument("--part", choices=["truth", "cost", "all"], default="all")
-    parser.add_argument("--dimensions", type=int, choices=[2, 3], default=2)
     parser.add_argument("--scans", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--methods", default="", help="names separated by commas; all by default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in arguments.methods.split(",") if name] or list(METHODS)
-    print(f"Burden of one regression unit: {BURDEN_SCALE[arguments.dimensions]:g} % of the image.")
+    print(f"Burden of one regression unit: {BURDEN_SCALE:g} % of the image.")
     if arguments.part != "cost":
         for task in ("classifier", "regressor"):
             if arguments.task in (task, "both"):
-                benchmark_truth(task, arguments.scans, names, arguments.dimensions)
+                benchmark_truth(task, arguments.scans, names)
     if arguments.part != "truth":
         print("\nCost (CPU time, interleaved, median of the rounds)")
         benchmark_cost(arguments.rounds)

@@ -11,8 +11,8 @@ from .scans import PlantedScan, planted_batch, stacked
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-BURDEN_SCALE = {2: 2.0, 3: 0.2}
-"""Percent of lesion voxels that make a regression output of 1, by dimensions."""
+BURDEN_SCALE = 2.0
+"""Percent of lesion voxels that make a regression output of 1."""
 
 
 class Residual(nn.Module):
@@ -82,12 +82,8 @@ def _loss(task: str, output: torch.Tensor, scans: list[PlantedScan]) -> torch.Te
     if task == "classifier":
         labels = torch.tensor([int(scan.positive) for scan in scans])
         return functional.cross_entropy(output, labels)
-    return functional.mse_loss(output[:, 0], wanted_values(scans))
-
-
-def wanted_values(scans: list[PlantedScan]) -> torch.Tensor:
-    """What a regressor should say of scans, (N,)."""
-    return torch.tensor([scan.burden / BURDEN_SCALE[scan.image.ndim - 1] for scan in scans])
+    wanted = torch.tensor([scan.burden / BURDEN_SCALE for scan in scans])
+    return functional.mse_loss(output[:, 0], wanted)
 
 
 @torch.no_grad()
@@ -97,5 +93,5 @@ def quality(task: str, network: nn.Module, scans: list[PlantedScan]) -> float:
     if task == "classifier":
         labels = torch.tensor([int(scan.positive) for scan in scans])
         return float((output.argmax(1) == labels).float().mean())
-    wanted = wanted_values(scans)
+    wanted = torch.tensor([scan.burden / BURDEN_SCALE for scan in scans])
     return 1 - float((output[:, 0] - wanted).square().mean() / wanted.var(unbiased=False))
