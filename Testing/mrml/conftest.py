@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ import slicer  # noqa: E402
 from host.application import Application  # noqa: E402
 from host.example_result import write_example_result  # noqa: E402
 from host.scan_geometries import IJK_TO_RAS, SHAPE  # noqa: E402
+from SlicerXAILib.EngineProcess import EngineProcess  # noqa: E402
+from SlicerXAILib.Logic import XAILogic  # noqa: E402
+
+FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,22 @@ def scene(application: Application):
     application.clear_scene()
     yield application.scene
     application.clear_scene()
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """An engine that answers at once with an example result."""
+    engine = EngineProcess([sys.executable, "-u", str(FAKE_ENGINE)])
+    yield engine
+    engine.shutdown()
+
+
+@pytest.fixture
+def logic(scene, engine):
+    """The module's logic over that engine."""
+    logic = XAILogic(engine)
+    yield logic
+    slicer.mrmlScene.RemoveObserver(logic._closing)
 
 
 @pytest.fixture

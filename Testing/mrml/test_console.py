@@ -19,20 +19,6 @@ from SlicerXAILib.TaskDescriptions import findTask, readTasks
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 
 
-@pytest.fixture(scope="module")
-def engine():
-    engine = EngineProcess([sys.executable, "-u", str(FAKE_ENGINE)])
-    yield engine
-    engine.shutdown()
-
-
-@pytest.fixture
-def logic(scene, engine):
-    logic = XAILogic(engine)
-    yield logic
-    slicer.mrmlScene.RemoveObserver(logic._closing)
-
-
 def functions():
     return [name for name, _ in inspect.getmembers(ConsoleTasks, inspect.isfunction)]
 

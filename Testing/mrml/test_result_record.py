@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import slicer
 from SlicerXAILib.EngineErrors import EngineError
-from SlicerXAILib.EngineProcess import EngineProcess
 from SlicerXAILib.LoadedResult import Picture
-from SlicerXAILib.Logic import XAILogic
 from SlicerXAILib.ResultLoader import loadResult
 from SlicerXAILib.ResultRecord import resultOf
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 PNG = b"\x89PNG\r\n\x1a\n\x00\xff"
-
-
-@pytest.fixture(scope="module")
-def engine():
-    engine = EngineProcess([sys.executable, "-u", str(FAKE_ENGINE)])
-    yield engine
-    engine.shutdown()
-
-
-@pytest.fixture
-def logic(scene, engine):
-    logic = XAILogic(engine)
-    yield logic
-    slicer.mrmlScene.RemoveObserver(logic._closing)
 
 
 def reload(tmp_path):
