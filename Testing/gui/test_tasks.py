@@ -220,6 +220,24 @@ def test_the_vessel_under_a_picked_point_is_explained(gui, real_panel, scene):
     assert target.GetSegmentation().GetNumberOfSegments() >= 1
 
 
+def test_a_box_limits_what_occlusion_hides(gui, real_panel, scene):
+    panel = real_panel
+    load_scan(gui, str(DATA / "chest_cta.nrrd"), "Chest")
+    box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
+    box.SetCenter(30.0, 70.0, 63.0)
+    box.SetSize(30.0, 30.0, 30.0)
+    show_task(panel, "explain-prediction")
+    set_model(panel, "lung_lesion_slice_classifier")
+    only_methods(panel, ["occlusion"])
+    choose(panel.page.editor("roi").widget, "Box")
+    choose(panel.page.editor("target").widget, "lesion")
+    type_text(panel.page.editor("slices").widget, "highest")
+    run_to_end(panel)
+    assert panel.ui.messageLabel.text == ""
+    values = slicer.util.arrayFromVolume(panel.results.maps.map)
+    assert 0 < np.count_nonzero(values.any(axis=0)) < 0.5 * values.any(axis=0).size
+
+
 def test_a_model_that_does_not_fit_the_scan_is_told_with_a_remedy(real_panel, a_scan):
     panel = real_panel
     set_model(panel, "vessel_segmentation")

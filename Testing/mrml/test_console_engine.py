@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
+from demo.counterfactual import write_case
 from engine.segmentation_bundles import bright_bundle
 from host.bright_lesion import LESION_HU, make_patient, write_model
 from SlicerXAILib.EngineErrors import EngineError
-from SlicerXAILib.Logic import XAILogic
 
 SHAPE = (20, 18, 12)
+DATA = Path(__file__).resolve().parents[1] / "data"
 BLOCK_KJI = (slice(4, 8), slice(6, 11), slice(8, 13))
 
 pytestmark = pytest.mark.slow
@@ -23,13 +26,6 @@ def engine(application):
     engine = EngineProcess()
     yield engine
     engine.shutdown()
-
-
-@pytest.fixture
-def logic(scene, engine):
-    logic = XAILogic(engine)
-    yield logic
-    slicer.mrmlScene.RemoveObserver(logic._closing)
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +148,23 @@ def test_what_the_engine_refuses_is_said_with_what_there_is(logic, segmenter):
     scan, *_ = two_blocks()
     with pytest.raises(EngineError, match="'liver'.*0 background, 1 bright"):
         logic.explainSegmentation(scan, segmenter, classes="liver")
+
+
+def test_a_network_is_dissected_and_a_prediction_told_by_its_concepts(logic, tmp_path):
+    scan = slicer.util.loadVolume(str(DATA / "chest_cta.nrrd"))
+    output, classifier = tmp_path / "dissected", "lung_lesion_slice_classifier"
+    found = logic.dissect([scan], model=classifier, clusters=3, most_slices=8, output=str(output))
+    assert (output / "dissection.safetensors").is_file()
+    assert found.nodes
+    told = logic.explainSemantics(
+        scan, model=classifier, target="lesion", slices="highest", dissection=str(output / "dissection.safetensors")
+    )
+    assert "lesion" in told.values["sentence"]
+
+
+def test_an_x_ray_gets_the_wanted_prediction(logic, tmp_path):
+    node = slicer.util.loadVolume(write_case(tmp_path, 1)["volume"])
+    found = logic.explainCounterfactual(
+        node, model="chest_xray_consolidation_classifier", generator="chest_xray_counterfactual", wanted=0.2
+    )
+    assert found.values["counterfactual_prediction"] == pytest.approx(0.2, abs=0.05)
