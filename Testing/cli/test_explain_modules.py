@@ -13,7 +13,9 @@ from engine.segmentation_bundles import bright_bundle
 from host.bright_lesion import LESION_HU, make_patient, write_model
 from host.cli_engine import SUPPORTED, CommandLineModule
 from PIL import Image
+from xaiengine.attribution.statistics import ReferenceStatistics
 from xaiengine.cli_xml import output_name
+from xaiengine.counterfactual.directions_store import DirectionSet
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
 from xaiengine.tasks import find_task
 from xaiengine.volume import read_volume
@@ -62,6 +64,15 @@ def a_patient():
     center = (ijkToRas @ [*((np.array(SHAPE) - 1) / 2), 1.0])[:3] + [20.0, -12.0, 16.0]
     scan, _ = make_patient(ijkToRas, SHAPE, center)
     return scan, slicer.util.arrayFromVolume(scan) == LESION_HU
+
+
+def save_patients(folder: Path, count: int) -> list:
+    """Scans as files of a new folder; the nodes with their lesions are returned."""
+    folder.mkdir()
+    patients = [a_patient() for _ in range(count)]
+    for number, (scan, _) in enumerate(patients):
+        slicer.util.saveNode(scan, str(folder / f"scan{number}.nrrd"))
+    return patients
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +135,9 @@ def test_a_segmentation_is_explained(scene, tmp_path, segmenter):
 def test_a_network_is_dissected_and_its_prediction_worded(scene, tmp_path, classifier):
     """Two scans with their lesions as concept masks; the dissection's file then explains one of them."""
     images, masks = tmp_path / "images", tmp_path / "masks"
-    for folder in (images, masks):
-        folder.mkdir()
-    for number in range(2):
-        scan, lesion = a_patient()
-        slicer.util.saveNode(scan, str(images / f"scan{number}.nrrd"))
+    masks.mkdir()
+    patients = save_patients(images, 2)
+    for number, (_, lesion) in enumerate(patients):
         grid = read_volume(images / f"scan{number}.nrrd").grid
         write_segmentation(
             masks / f"scan{number}.seg.nrrd",
@@ -145,12 +154,28 @@ def test_a_network_is_dissected_and_its_prediction_worded(scene, tmp_path, class
     assert dissected.concepts.GetNumberOfRows() >= 1
 
     run = run_module(
-        "XAIExplainSemantics", "explain-semantics", second, volume=scan, model=classifier, target="lesion",
+        "XAIExplainSemantics", "explain-semantics", second, volume=patients[0][0], model=classifier, target="lesion",
         dissection=str(dissected.dissection), baseline="zero", methods=["gradient_x_activation"],
     )  # fmt: skip
     result = finished(run, second)
     assert run.findings.GetNumberOfRows() >= 1
     assert run.sentence.read_text(encoding="utf-8").startswith(result["values"]["sentence"])
+
+
+def test_reference_statistics_are_fitted_and_carry_their_model(scene, tmp_path, classifier):
+    save_patients(tmp_path / "scans", 2)
+    run = run_module(
+        "XAIFitReference", "fit-reference", tmp_path, scans=str(tmp_path / "scans"), model=classifier,
+        layer="net.layer_0",
+    )  # fmt: skip
+    result = finished(run, tmp_path)
+    assert run.node.GetParameterAsString("samples") == str(2 * SHAPE[2])
+    assert run.node.GetParameterAsString("scans_read") == "2"
+    assert run.scans.GetNumberOfRows() == 2
+    fitted = ReferenceStatistics.load(run.reference)
+    assert fitted.samples == 2 * SHAPE[2] and fitted.mean.shape == (2,)
+    assert fitted.metadata["layer"] == "net.layer_0"
+    assert fitted.metadata["model"] == result["provenance"]["model"]["digest"]
 
 
 def test_a_generator_is_trained(scene, tmp_path):
@@ -170,6 +195,21 @@ def test_a_generator_is_trained(scene, tmp_path):
     assert run.node.GetParameterAsString("steps_done") == str(values["steps_done"]) == "3"
     assert run.samples.read_bytes().startswith(b"\x89PNG")
     assert {"generator.json"} <= {path.name for path in (tmp_path / "result").iterdir()}
+
+
+def test_directions_of_the_shipped_generator_are_found(scene, tmp_path):
+    run = run_module(
+        "XAIFindDirections", "find-directions", tmp_path, generator="chest_xray_counterfactual",
+        model="chest_xray_consolidation_classifier", methods=["covariance", "gradient"], samples=100, judged=2,
+        gradients=20,
+    )  # fmt: skip
+    result = finished(run, tmp_path)
+    assert run.table.GetNumberOfRows() == 2
+    assert run.node.GetParameterAsString("explained_target") == result["values"]["explained_target"]
+    found = DirectionSet.load(run.directions)
+    assert [direction.method for direction in found.directions] == ["covariance", "gradient"]
+    assert found.model_digest == result["provenance"]["model"]["digest"]
+    assert found.generator_digest == result["provenance"]["generator"]["digest"]
 
 
 def test_a_counterfactual_is_made_in_the_scans_place(scene, tmp_path):

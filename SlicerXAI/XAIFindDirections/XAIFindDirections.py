@@ -1,0 +1,14 @@
+#!/usr/bin/env python-real
+"""CLI module: finds out along which directions of a generator a model's answer changes (the task find-directions)."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+if __name__ == "__main__":
+    # The engine lies beside this module's folder: in the checkout, and in an installed extension.
+    sys.path += [str(HERE.parent), str(HERE.parent / "qt-scripted-modules")]
+    from xaiengine.slicer_cli_start import main
+
+    sys.exit(main("find-directions", __file__))

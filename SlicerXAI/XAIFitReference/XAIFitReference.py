@@ -1,0 +1,14 @@
+#!/usr/bin/env python-real
+"""CLI module: fits the reference statistics of a model's layer over a folder of scans (the task fit-reference)."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+if __name__ == "__main__":
+    # The engine lies beside this module's folder: in the checkout, and in an installed extension.
+    sys.path += [str(HERE.parent), str(HERE.parent / "qt-scripted-modules")]
+    from xaiengine.slicer_cli_start import main
+
+    sys.exit(main("fit-reference", __file__))
