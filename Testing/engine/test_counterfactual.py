@@ -42,10 +42,9 @@ from xaiengine.counterfactual.series import (
     Along,
     make_series,
     place_of,
-    reach_of,
     smallest_flip,
-    symmetric_shifts,
 )
+from xaiengine.counterfactual.series_span import reach_of, spread_shifts
 from xaiengine.counterfactual.similarity import mean_similarity, similarity_map
 from xaiengine.counterfactual.slice_replacement import blank_frame, slice_frame
 from xaiengine.errors import InputError, OptionError
@@ -205,7 +204,7 @@ def test_no_image_is_made_twice():
 
 
 def test_series_are_symmetric_with_the_reconstruction_in_the_middle():
-    shifts = symmetric_shifts(11, 2.5)
+    shifts = spread_shifts(11, -2.5, 2.5)
     np.testing.assert_allclose(shifts, np.linspace(-2.5, 2.5, 11), atol=1e-6)
     series = make_series(path_of(), DirectAnswer(), shifts)
     assert series.base == 5 and not series.differences[5].any()
@@ -231,7 +230,8 @@ def test_figures_of_a_series_that_changes_the_disk_alone():
     direction = geometry.unit(space.covariance @ slope_of(space))
     along = Along(LatentPath(space, space.mean, direction), DirectAnswer(), 6.0)
     flip = smallest_flip(along, 0.0)
-    series = make_series(along.path, DirectAnswer(), symmetric_shifts(7, reach_of(flip, along)))
+    reach = reach_of(flip, along)
+    series = make_series(along.path, DirectAnswer(), spread_shifts(7, -reach, reach))
     frame = along.path.images(torch.tensor([flip.shift]))[0]
     region = disk() > 0
     figures = series_figures(series, 0, flip, frame, has_decision=True, unit=127.5, region=region)
@@ -244,7 +244,7 @@ def test_figures_of_a_series_that_changes_the_disk_alone():
 
 
 def test_verdict_says_when_the_counterfactual_does_not_speak_for_the_scan():
-    series = make_series(path_of(), DirectAnswer(), symmetric_shifts(5, 1.0))
+    series = make_series(path_of(), DirectAnswer(), spread_shifts(5, -1.0, 1.0))
     figures = series_figures(series, 0, None, None, has_decision=True, unit=1.0, latent_distance=3.0)
     options = {"figures": figures, "wanted": 0.9, "reached": False, "distance_limit": 1.5}
     speaks, text = verdict(gap=0.3, largest_gap=0.1, **options)

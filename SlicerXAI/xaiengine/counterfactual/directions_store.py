@@ -34,6 +34,12 @@ class DirectionSet:
     values_spread: float
     settings: dict[str, Any]
 
+    @property
+    def values_range(self) -> tuple[float, float] | None:
+        """Between which moved answers 90 % of the sampled images lie; None in files that do not say it."""
+        found = self.settings.get("values_range")
+        return None if found is None else (float(found[0]), float(found[1]))
+
     def save(self, path: Path) -> None:
         """Write as safetensors, whole or not at all; what is said of the directions is JSON in the file's header."""
         from safetensors.torch import save_file

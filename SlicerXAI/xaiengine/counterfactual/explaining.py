@@ -22,7 +22,8 @@ from .inversion import Inversion, invert
 from .latent_sample import draw_sample
 from .paths import CounterfactualPath, GradientPath
 from .realism import DomainScore, check_domain, domain_score
-from .series import Along, Place, Series, make_series, place_of, reach_of, smallest_flip, symmetric_shifts
+from .series import Along, Place, Series, make_series, place_of, smallest_flip
+from .series_span import counterfactual_end, span_of, spread_shifts, usual_shifts
 from .setting import Setting, check_channels, load_setting
 from .slice_replacement import SliceFrame
 
@@ -156,7 +157,10 @@ def explain(
     for text in weak_points(direction) if direction else ():
         context.warn(text)
     path = _path(setting, answer, direction, inversion, options)
-    return _series(setting, frame, image, answer, direction, path, domain, inversion, own, spread, options)
+    values_range = known.values_range if known else None
+    return _series(
+        setting, frame, image, answer, direction, path, domain, inversion, own, spread, values_range, options
+    )
 
 
 def _series(
@@ -170,10 +174,12 @@ def _series(
     inversion: Inversion,
     own: float,
     spread: float,
+    values_range: tuple[float, float] | None,
     options: ExplainCounterfactualOptions,
 ) -> Counterfactual:
     along = Along(path, answer, options.reach)
     start, turning = along(0.0), answer.answer.turning_point
+    usual = usual_shifts(start, direction.slope, values_range) if direction else usual_shifts(start, 0.0, None)
     flip = None if turning is None else smallest_flip(along, turning)
     wanted = None
     if options.wanted is not None:
@@ -181,25 +187,15 @@ def _series(
         guess = None if direction is None or not direction.slope else (sought - start) / direction.slope
         wanted = place_of(along, sought, _tolerance(options.wanted, answer, spread), guess)
         chosen = wanted.shift
-        shifts = _shifts_to(chosen, options.frames)
+        shifts = spread_shifts(options.frames, min(0.0, chosen), max(0.0, chosen))
     else:
-        reach = reach_of(flip, along)
-        shifts = symmetric_shifts(options.frames, reach)
-        if flip is not None:
-            chosen = reach if flip.shift > 0 else -reach
-        else:  # no flip: the end where the answer moved most
-            chosen = max((-reach, reach), key=lambda shift: abs(along(shift) - start))
-        if options.sides == "towards":
-            shifts = _shifts_to(chosen, options.frames)
+        low, high = span_of(options.sides, flip, along, usual)
+        chosen = counterfactual_end(flip, along, low, high)
+        shifts = spread_shifts(options.frames, low, high)
     series = make_series(path, answer, shifts)
     return Counterfactual(
         setting, frame, image, answer, direction, path, domain, inversion, own, spread, flip, wanted, series, chosen
     )  # fmt: skip
-
-
-def _shifts_to(end: float, frames: int) -> torch.Tensor:
-    """Ascending shifts between 0 and ``end``, both among them; 0 alone where they are one."""
-    return torch.linspace(min(0.0, end), max(0.0, end), frames) if end else torch.zeros(1)
 
 
 def largest_gap(found: Counterfactual, option: float | None) -> float:

@@ -134,7 +134,7 @@ def find_directions(
         values_mean=float(sample.values.mean()),
         values_spread=sample.spread,
         settings={"methods": methods, "samples": samples, "seed": seed, "moving_latents": settings.leading,
-                  "values_range": _range(sample)},
+                  "values_range": list(answers_range(sample))},
     )  # fmt: skip
 
 
@@ -166,5 +166,7 @@ def weak_points(direction: Direction) -> list[str]:
     return found
 
 
-def _range(sample: LatentSample) -> list[float]:
-    return [float(value) for value in sample.values.quantile(torch.tensor([0.05, 0.95]).to(sample.values))]
+def answers_range(sample: LatentSample) -> tuple[float, float]:
+    """Between which moved answers 90 % of sampled images lie."""
+    low, high = sample.values.quantile(torch.tensor([0.05, 0.95]).to(sample.values))
+    return float(low), float(high)

@@ -15,9 +15,6 @@ COARSE = 12
 HALVINGS = 24
 SHIFT_TOLERANCE = 0.01
 """SDs to which a place is narrowed down."""
-MARGIN = 1.25
-"""A series reaches so many times as far as the flip, so that both sides of the decision are seen."""
-LEAST_REACH = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,19 +101,6 @@ def place_of(along: Along, wanted: float, tolerance: float, guess: float | None 
     nearest = min(range(len(shifts)), key=lambda number: abs(values[number] - wanted))
     best = min([*candidates, Place(shifts[nearest], values[nearest])], key=lambda place: abs(place.value - wanted))
     return Place(best.shift, best.value, reached=False)
-
-
-def symmetric_shifts(frames: int, reach: float) -> torch.Tensor:
-    """An odd number of evenly spread shifts (frames,) from -reach to reach."""
-    half = max(1, frames // 2)
-    return torch.arange(-half, half + 1) / half * reach
-
-
-def reach_of(flip: Place | None, along: Along) -> float:
-    """How far a symmetric series goes: a little beyond the flip, or all the way when there is none."""
-    if flip is None:
-        return along.reach
-    return min(along.reach, max(LEAST_REACH, MARGIN * abs(flip.shift)))
 
 
 def make_series(path: CounterfactualPath, answer: ANSWER, shifts: torch.Tensor) -> Series:

@@ -43,11 +43,11 @@ class ExplainCounterfactualOptions(TaskOptions):
     slice: str = option(
         "middle", "Slice", "Of a volume: its number (from 0), middle, or highest (where the answer is highest)."
     )
-    sides: Literal["both", "towards"] = option(
+    sides: Literal["both", "towards", "symmetric"] = option(
         "both",
         "Sides",
-        "both: as far to either side, through the reconstruction; towards: from it to beyond the flip alone. On the "
-        "side away from the decision images soon leave what the generator has seen.",
+        "both: to either side of the reconstruction, away from the flip only as far as the generator's images get such "
+        "answers (beyond, the answer wavers); towards: to beyond the flip alone; symmetric: as far to either side.",
     )
     frames: int = option(11, "Frames", "Images of the series; an odd number.", ge=3, le=101)
     method: Literal["auto", "logistic", "covariance", "ridge", "gradient", "style", "weights", "local"] = option(

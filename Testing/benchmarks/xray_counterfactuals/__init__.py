@@ -1,0 +1,1 @@
+"""What the benchmark of counterfactual images is made of."""
