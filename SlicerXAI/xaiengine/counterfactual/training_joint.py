@@ -27,9 +27,12 @@ from .training_settings import TrainingSettings
 SCORE_LATENT = 0
 SCORE_SCALE = 2.0
 """The first style latent is the score divided by this, so that it varies about as much as the others."""
-_SCORE_WEIGHT = 0.1
+_SCORE_WEIGHT = 0.3
 _PROBE_NOISE = 0.04
 _TOLERANCE = 0.5
+_NEARBY, _NEARBY_TOLERANCE = 1.5, 0.1
+_BEYOND = 0.1
+"""Scores are asked for to this part of their range beyond its ends, so that the ends themselves are learnt well."""
 _TRACE, _CLEAR = 0.08, 0.2
 """Change of an image, averaged over a neighbourhood, below which there is no finding, and from which it is clear."""
 
@@ -88,9 +91,8 @@ class JointObjective:
             again, other, told, asked = self.decode(noisy), None, None, None
         else:
             told = self._score(images)
-            asked = torch.empty(n // 2, device=images.device).uniform_(self.target.low, self.target.high)
-            steered = noisy[: n // 2].clone()
-            steered[:, SCORE_LATENT] = asked / SCORE_SCALE
+            asked = self._asked(told[: n // 2])
+            noisy, steered = _with_score(noisy, told), _with_score(noisy[: n // 2], asked)
             again, other = self.decode(torch.cat([noisy, steered])).split([n, n // 2])
             cost = self._cost_of_change(noisy[: n // 2], again[: n // 2], asked > told[: n // 2])
             parts.update(self._prediction_parts(latents, steered, again, other, told, asked, cost))
@@ -99,6 +101,20 @@ class JointObjective:
             parts.update(self._adversarial_parts(images, MadeAgain(again, other, told, asked), adversarial))
         loss = torch.stack([part.float() for part in parts.values()]).sum()
         return loss, parts, MadeAgain(again.detach(), None if other is None else other.detach(), told, asked)
+
+    def _asked(self, told: torch.Tensor) -> torch.Tensor:
+        """Other scores (m,) for images of scores ``told``: half of them nearby, half anywhere in the range."""
+        beyond = _BEYOND * (self.target.high - self.target.low)
+        low = torch.full_like(told, self.target.low - beyond)
+        high = torch.full_like(told, self.target.high + beyond)
+        anywhere = torch.lerp(low, high, torch.rand_like(told))
+        nearest = (told - _NEARBY).clamp(low, high), (told + _NEARBY).clamp(low, high)
+        nearby = torch.lerp(*nearest, torch.rand_like(told))
+        return torch.where(self._near(told), nearby, anywhere)
+
+    @staticmethod
+    def _near(told: torch.Tensor) -> torch.Tensor:
+        return torch.arange(len(told), device=told.device) % 2 == 0
 
     @torch.no_grad()
     def _score(self, images: torch.Tensor) -> torch.Tensor:
@@ -132,13 +148,18 @@ class JointObjective:
     ) -> dict[str, torch.Tensor]:
         s = self.settings
         change = (other - again[: len(other)].detach()).abs()
-        # noise: the model's answer shall move for what can be seen, not for a faint pattern
-        said = self.target.score(torch.cat([again, other + _PROBE_NOISE * torch.randn_like(other)]))
+        near = self._near(asked)
+        # noise: the model's answer shall move for what can be seen, not for a faint pattern; nearby, where the answer
+        # is compared with that to the reconstruction, both are shown as they are
+        noise = _PROBE_NOISE * torch.randn_like(other) * ~near[:, None, None, None]
+        said = self.target.score(torch.cat([again, other + noise]))
         same, moved = said.split([len(again), len(other)])
+        rise = (moved - same[: len(moved)])[near] - (asked - told[: len(asked)])[near]
         return {
             "score_latent": _SCORE_WEIGHT * functional.mse_loss(latents[:, SCORE_LATENT], told / SCORE_SCALE),
             "prediction": s.prediction * functional.smooth_l1_loss(same, told, beta=_TOLERANCE),
             "steering": s.steering * functional.smooth_l1_loss(moved, asked, beta=_TOLERANCE),
+            "slope": s.slope * functional.smooth_l1_loss(rise, torch.zeros_like(rise), beta=_NEARBY_TOLERANCE),
             "preservation": s.preservation * (cost * change).mean(),
             "cycle": s.cycle * functional.mse_loss(self.encoder(other.detach()), steered.detach()),
         }
@@ -176,6 +197,15 @@ class JointObjective:
         images = images.detach().requires_grad_(True)
         real, _ = self.discriminator(self.augmentation(images), _condition(told))
         return squared_gradient(real, images)
+
+
+def _with_score(latents: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Latents whose score latent is exactly that of ``scores``.
+
+    The encoder's own is a little off. A generator that is to say the image's score in spite of it reads the score
+    from the other latents, and then small changes of the score latent do nothing.
+    """
+    return torch.cat([scores[:, None].to(latents) / SCORE_SCALE, latents[:, SCORE_LATENT + 1 :]], 1)
 
 
 def _condition(scores: torch.Tensor | None) -> torch.Tensor | None:

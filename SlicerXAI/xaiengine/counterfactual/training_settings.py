@@ -36,6 +36,7 @@ class TrainingSettings(BaseModel):
     features: float = Field(0.5, ge=0)
     prediction: float = Field(0.1, ge=0)
     steering: float = Field(0.12, ge=0)
+    slope: float = Field(0.12, ge=0)
     preservation: float = Field(1.0, ge=0)
     latent_noise: float = Field(0.05, ge=0)
     latent_penalty: float = Field(1e-3, ge=0)

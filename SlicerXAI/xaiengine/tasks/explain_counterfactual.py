@@ -46,7 +46,7 @@ class ExplainCounterfactualOptions(TaskOptions):
     sides: Literal["both", "towards", "symmetric"] = option(
         "both",
         "Sides",
-        "both: to either side of the reconstruction, away from the flip only as far as the generator's images get such "
+        "both: to either side of the reconstruction, away from the flip only while the generator's images get such "
         "answers (beyond, the answer wavers); towards: to beyond the flip alone; symmetric: as far to either side.",
     )
     frames: int = option(11, "Frames", "Images of the series; an odd number.", ge=3, le=101)
