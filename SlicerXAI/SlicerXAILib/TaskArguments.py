@@ -87,7 +87,11 @@ def _input(item: Mapping[str, Any], value: Any) -> Any:
         return [_node(item["name"], part, classes, words) for part in value]
     if item["kind"] == "segmentation" and isinstance(value, tuple):
         return (_node(item["name"], value[0], ("vtkMRMLSegmentationNode",), words), value[1])
-    return _node(item["name"], value, classes, words)
+    found = _node(item["name"], value, classes, words)
+    # a single volume or segmentation is a folder of one; the volumes of a sequence are many
+    if item["kind"] == "folder" and isinstance(found, slicer.vtkMRMLNode) and not found.IsA("vtkMRMLSequenceNode"):
+        return [found]
+    return found
 
 
 def _node(name: str, value: Any, classes: Sequence[str], words: str) -> Any:

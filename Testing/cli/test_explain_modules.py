@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 from engine.segmentation_bundles import bright_bundle
-from host.bright_lesion import LESION_HU, make_patient, write_model
+from host.bright_lesion import LESION_HU, SMALL_SHAPE, make_small_patient, write_model
 from host.cli_engine import SUPPORTED, CommandLineModule
 from PIL import Image
 from xaiengine.attribution.statistics import ReferenceStatistics
@@ -22,7 +22,6 @@ from xaiengine.volume import read_volume
 
 TESTING = Path(__file__).resolve().parents[1]
 PACKAGE = TESTING.parent / "SlicerXAI"
-SHAPE = (20, 18, 12)
 NODES = {"volume": "vtkMRMLScalarVolumeNode", "segmentation": "vtkMRMLLabelMapVolumeNode", "table": "vtkMRMLTableNode"}
 
 ENDINGS = {"image": "png", "data": "safetensors", "sequence": "seq.nrrd"}
@@ -59,10 +58,7 @@ def finished(run, folder: Path) -> dict:
 
 
 def a_patient():
-    ijkToRas = np.diag([-9.0, -9.0, 14.0, 1.0])
-    ijkToRas[:3, 3] = [80.0, 85.0, -90.0]
-    center = (ijkToRas @ [*((np.array(SHAPE) - 1) / 2), 1.0])[:3] + [20.0, -12.0, 16.0]
-    scan, _ = make_patient(ijkToRas, SHAPE, center)
+    scan, *_ = make_small_patient()
     return scan, slicer.util.arrayFromVolume(scan) == LESION_HU
 
 
@@ -117,7 +113,7 @@ def test_a_prediction_is_explained_and_the_map_checked(scene, tmp_path, classifi
 
 
 def test_a_segmentation_is_explained(scene, tmp_path, segmenter):
-    voxels = np.random.default_rng(0).normal(0, 0.1, SHAPE[::-1]).astype(np.float32)
+    voxels = np.random.default_rng(0).normal(0, 0.1, SMALL_SHAPE[::-1]).astype(np.float32)
     voxels[4:8, 6:11, 8:13] += 2.0
     scan = slicer.util.addVolumeFromArray(voxels, name="MR")
     run = run_module(
@@ -169,11 +165,11 @@ def test_reference_statistics_are_fitted_and_carry_their_model(scene, tmp_path, 
         layer="net.layer_0",
     )  # fmt: skip
     result = finished(run, tmp_path)
-    assert run.node.GetParameterAsString("samples") == str(2 * SHAPE[2])
+    assert run.node.GetParameterAsString("samples") == str(2 * SMALL_SHAPE[2])
     assert run.node.GetParameterAsString("scans_read") == "2"
     assert run.scans.GetNumberOfRows() == 2
     fitted = ReferenceStatistics.load(run.reference)
-    assert fitted.samples == 2 * SHAPE[2] and fitted.mean.shape == (2,)
+    assert fitted.samples == 2 * SMALL_SHAPE[2] and fitted.mean.shape == (2,)
     assert fitted.metadata["layer"] == "net.layer_0"
     assert fitted.metadata["model"] == result["provenance"]["model"]["digest"]
 

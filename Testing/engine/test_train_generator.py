@@ -314,7 +314,7 @@ class TestTask:
         assert stored.space.encoder is not None and stored.space.settings.size == 32
         assert stored.description.training["domain"]["l1"] > 0
         roles = {item.role for item in result.artifacts}
-        assert roles == {"generator", "weights", "encoder", "log", "files", "samples"}
+        assert roles == {"generator", "weights", "encoder", "log", "images", "samples"}
         assert any("are few" in warning for warning in result.warnings)
         assert result.values["features"] == "fixed random network"
 

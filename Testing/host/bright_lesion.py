@@ -11,6 +11,7 @@ import slicer
 SIDE = 32
 LESION_HU, TISSUE_HU, LUNG_HU, AIR_HU = 300, 20, -850, -1000
 LESION_RADIUS_MM = 22.0
+SMALL_SHAPE = (20, 18, 12)
 _LOW_HU, _HIGH_HU = -1000, 400
 _THRESHOLD = (150.0 - _LOW_HU) / (_HIGH_HU - _LOW_HU)
 _MARGIN = 0.05
@@ -106,3 +107,14 @@ def make_patient(ijk_to_ras: np.ndarray, shape: tuple[int, int, int], center: np
     mask = lungs.astype(np.uint8).transpose(2, 1, 0).copy()
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "lungs", scan)
     return scan, node
+
+
+def make_small_patient():
+    """Add a patient of a few thousand voxels.
+
+    :returns: the CT, the lungs' segmentation, and the RAS position of the ball's center.
+    """
+    ijk_to_ras = np.diag([-9.0, -9.0, 14.0, 1.0])
+    ijk_to_ras[:3, 3] = [80.0, 85.0, -90.0]
+    center = (ijk_to_ras @ [*((np.array(SMALL_SHAPE) - 1) / 2), 1.0])[:3] + [20.0, -12.0, 16.0]
+    return *make_patient(ijk_to_ras, SMALL_SHAPE, center), center

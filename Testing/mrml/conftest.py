@@ -41,6 +41,14 @@ def engine():
     engine.shutdown()
 
 
+@pytest.fixture(scope="session")
+def real_engine(application):
+    """The engine itself, one process for all tests of the console."""
+    engine = EngineProcess()
+    yield engine
+    engine.shutdown()
+
+
 @pytest.fixture
 def logic(scene, engine):
     """The module's logic over that engine."""

@@ -9,10 +9,9 @@ import pytest
 import slicer
 from demo.counterfactual import write_case
 from engine.segmentation_bundles import bright_bundle
-from host.bright_lesion import LESION_HU, make_patient, write_model
+from host.bright_lesion import LESION_HU, SMALL_SHAPE, make_small_patient, write_model
 from SlicerXAILib.EngineErrors import EngineError
 
-SHAPE = (20, 18, 12)
 DATA = Path(__file__).resolve().parents[1] / "data"
 BLOCK_KJI = (slice(4, 8), slice(6, 11), slice(8, 13))
 
@@ -20,12 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def engine(application):
-    from SlicerXAILib.EngineProcess import EngineProcess
-
-    engine = EngineProcess()
-    yield engine
-    engine.shutdown()
+def engine(real_engine):
+    return real_engine
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +33,9 @@ def segmenter(tmp_path_factory) -> str:
     return str(bright_bundle(tmp_path_factory.mktemp("segmenter")))
 
 
-def a_patient():
-    ijkToRas = np.diag([-9.0, -9.0, 14.0, 1.0])
-    ijkToRas[:3, 3] = [80.0, 85.0, -90.0]
-    center = (ijkToRas @ [*((np.array(SHAPE) - 1) / 2), 1.0])[:3] + [20.0, -12.0, 16.0]
-    scan, lungs = make_patient(ijkToRas, SHAPE, center)
-    return scan, lungs, center
-
-
 def two_blocks():
     """A scan in which the segmenter finds two blocks, and where they are."""
-    voxels = np.random.default_rng(0).normal(0, 0.1, SHAPE[::-1]).astype(np.float32)
+    voxels = np.random.default_rng(0).normal(0, 0.1, SMALL_SHAPE[::-1]).astype(np.float32)
     first, second = np.zeros((2, *voxels.shape), bool)
     first[BLOCK_KJI] = True
     second[9:11, 1:4, 1:5] = True
@@ -70,7 +57,7 @@ def labels_of(node, scan):
 
 
 def test_a_prediction_is_explained_checked_told_and_made_again(logic, classifier, tmp_path):
-    scan, lungs, center = a_patient()
+    scan, lungs, center = make_small_patient()
     box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
     box.SetCenter(*center)
     box.SetSize(60, 60, 60)

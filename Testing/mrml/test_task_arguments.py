@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import slicer
 from SlicerXAILib.EngineErrors import EngineError, NodeError
+from SlicerXAILib.LoadedResult import LoadedResult
 from SlicerXAILib.TaskArguments import ArgumentError, sortArguments
 from SlicerXAILib.TaskDescriptions import describeOptions, findTask, readTasks
 
@@ -31,6 +32,15 @@ def test_arguments_are_sorted_into_inputs_options_and_model(a_scan, prediction):
     assert found.inputs == {"volume": a_scan, "segments": lungs}
     assert found.options == {"methods": ["iba"], "top_k": 2}
     assert found.model == str(Path("a/bundle"))
+
+
+def test_a_single_node_is_a_folder_of_one(a_scan):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Scans")
+    task = findTask("fitReference")
+    assert sortArguments(task, {"scans": a_scan, "model": "m"}).inputs == {"scans": [a_scan]}
+    assert sortArguments(task, {"scans": [a_scan, "b.nrrd"], "model": "m"}).inputs == {"scans": [a_scan, "b.nrrd"]}
+    assert sortArguments(task, {"scans": sequence, "model": "m"}).inputs == {"scans": sequence}
+    assert sortArguments(task, {"scans": "folder", "model": "m"}).inputs == {"scans": "folder"}
 
 
 @pytest.mark.parametrize(
@@ -92,3 +102,8 @@ def test_every_option_is_told_with_its_limits(name):
     for field in findTask(name)["options"]:
         assert f"  {field['name']}" in text and field["description"] in text
         assert all(choice in text for choice in field["choices"] if field["type"] == "choice")
+
+
+@pytest.mark.parametrize("name", sorted(readTasks()))
+def test_every_node_of_a_result_can_be_an_attribute_of_it(name):
+    assert {item["role"] for item in findTask(name)["outputs"]}.isdisjoint(dir(LoadedResult("")))

@@ -205,5 +205,5 @@ def _write(
     if space.encoder is not None:
         add("data", ENCODER_FILE, "encoder", "encoder")
     add("table", "training_log.csv", "training log", "log", description="Losses and figures by step.")
-    context.output.table("files.csv", ["file", "images", "note"], read.rows, "training images", "files")
+    context.output.table("files.csv", ["file", "images", "note"], read.rows, "training images", "images")
     add("image", "samples.png", "samples", "samples", description="Held-out images, reconstructions, samples.")

@@ -102,7 +102,7 @@ class TrainGenerator(Task):
         OutputSpec("weights", "data", "Weights", "Of the generator, safetensors."),
         OutputSpec("encoder", "data", "Encoder", "Weights, safetensors.", optional=True),
         OutputSpec("log", "table", "Log", "Losses and figures by step."),
-        OutputSpec("files", "table", "Images", "The files used, and those that could not be, with the reason."),
+        OutputSpec("images", "table", "Images", "The files used, and those that could not be, with the reason."),
         OutputSpec("samples", "image", "Samples", "Held-out images, reconstructions, sampled images."),
     )
     values = (
