@@ -52,6 +52,9 @@ class GeneratorDescription(BaseModel):
     ``window``: the image values, in ``units``, that the generator's -1 and 1 stand for. ``spacing``: mm of a pixel
     along i and j, (0, 0) if images of any spacing were resampled to the size. ``plane``: the slices of volumes that it
     was trained on; empty for plain images. Images are in the engine's order: i to the right of a picture, j down.
+
+    ``explained_model`` and ``target``: digest and answer that the first latent carries, where generator and encoder
+    were trained with them; ``score_mean`` and ``score_deviation`` standardise the moved answer.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -68,6 +71,8 @@ class GeneratorDescription(BaseModel):
     plane: Literal["", "axial", "coronal", "sagittal"] = ""
     explained_model: str = ""
     target: str = ""
+    score_mean: float = 0.0
+    score_deviation: float = Field(1.0, gt=0)
     licence: str = ""
     notes: list[str] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)

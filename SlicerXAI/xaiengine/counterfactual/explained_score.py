@@ -22,13 +22,18 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingScore:
-    """The score, what it stands for, and how it is shown; ``notes`` tell how images were made to fit the model."""
+    """The score, what it stands for, and how it is shown; ``notes`` tell how images were made to fit the model.
+
+    ``mean`` and ``deviation`` standardise the moved answer.
+    """
 
     target: ScoreTarget
     name: str
     shown: Callable[[torch.Tensor], torch.Tensor]
     notes: tuple[str, ...]
     answer: ImageAnswer
+    mean: float
+    deviation: float
 
 
 def training_score(
@@ -66,7 +71,8 @@ def training_score(
     def shown(scores: torch.Tensor) -> torch.Tensor:
         return answer.answer.shown(scores * deviation + mean)
 
-    return TrainingScore(ScoreTarget(score, low, high), answer.answer.name, shown, tuple(predictor.notes), answer)
+    target, name = ScoreTarget(score, low, high), answer.answer.name
+    return TrainingScore(target, name, shown, tuple(predictor.notes), answer, mean, deviation)
 
 
 def model_features(score: TrainingScore) -> Features | None:

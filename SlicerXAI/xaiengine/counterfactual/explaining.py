@@ -148,9 +148,11 @@ def explain(
     spread = known.values_spread if known else _spread(setting, answer)
     context.progress.plan(PLAN)
     context.progress.stage("Rebuilding the image", options.steps)
+    values = torch.tensor([own], device=device)
     inversion = invert(
         setting.space, answer, setting.geometry, image, steps=options.steps, refine=options.refine,
-        values_spread=spread, values=torch.tensor([own], device=device), on_step=context.progress.advance,
+        values_spread=spread, values=values, score_latents=setting.score_latents(model, answer.answer, values),
+        on_step=context.progress.advance,
     )  # fmt: skip
     context.progress.stage("Changing the image")
     direction = known.chosen(options.direction) if known else None

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ..errors import OptionError
 from .similarity import absolute_difference, mean_similarity
+from .training_joint import SCORE_LATENT
 
 if TYPE_CHECKING:
     from .explained_images import ImageAnswer
@@ -77,12 +78,14 @@ def invert(
     refine: Refinement = "latent",
     values_spread: float = 1.0,
     values: torch.Tensor | None = None,
+    score_latents: torch.Tensor | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Inversion:
     """Latents of images (n, C, S, S) in [-1, 1].
 
     ``values`` (n,) are the moved answers that the reconstructions shall get: the model's to the images if None.
-    ``values_spread``: SD of the answers over the generator's images.
+    ``values_spread``: SD of the answers over the generator's images. ``score_latents`` (n,): what the latent that
+    carries the model's answer is for these images; the encoder's guess of it if None.
 
     Raises:
         OptionError: an unknown refinement.
@@ -92,6 +95,8 @@ def invert(
     with torch.no_grad():
         wanted = answer(images) if values is None else values
         encoded = space.encode(images)
+        if score_latents is not None:
+            encoded = torch.cat([score_latents[:, None].to(encoded), encoded[:, SCORE_LATENT + 1 :]], 1)
         encoded_l1 = absolute_difference(space.decode(encoded), images)
     in_loss = answer.differentiable
     scale = max(values_spread, 1e-6)

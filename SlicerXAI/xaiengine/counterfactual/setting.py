@@ -16,9 +16,11 @@ from .checkpoint import DESCRIPTION, StoredGenerator, load_generator
 from .latent_geometry import LatentGeometry
 from .realism import Domain, own_domain
 from .slice_replacement import SliceFrame, blank_frame, slice_frame
+from .training_joint import SCORE_SCALE
 
 if TYPE_CHECKING:
     from ..volume import Volume
+    from .answer import Answer
 
 SUBFOLDER = "generator"
 DOMAIN_SAMPLES = 64
@@ -68,6 +70,16 @@ class Setting:
         if isinstance(known, dict) and {"l1", "distance"} <= known.keys():
             return Domain(float(known["l1"]), float(known["distance"]), "held-out images")
         return own_domain(self.space, self.geometry, self.space.sample(DOMAIN_SAMPLES, seed=1))
+
+    def score_latents(self, model: ExplainedModel, answer: Answer, values: torch.Tensor) -> torch.Tensor | None:
+        """What the first latent is for images to which the model gives the moved answers ``values`` (n,).
+
+        None where that latent carries nothing, or the answer of another model or target.
+        """
+        known = self.stored.description
+        if self.space.encoder is None or (known.explained_model, known.target) != (model.digest, answer.name):
+            return None
+        return (values - known.score_mean) / known.score_deviation / SCORE_SCALE
 
     def moving(self, subspace: str) -> int:
         """How many latents, from the first on, a direction may move; 0 for all of them."""

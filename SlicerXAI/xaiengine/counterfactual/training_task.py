@@ -193,6 +193,7 @@ def _write(
         name=Path(options.images).name, settings=space.settings, modality=options.modality, window=read.window,
         spacing=(options.pixel, options.pixel), plane=read.plane, licence=options.licence, training=training,
         explained_model=model.digest if model else "", target=score.name if score else "",
+        score_mean=score.mean if score else 0.0, score_deviation=score.deviation if score else 1.0,
     )  # fmt: skip
     target = context.output.path(DESCRIPTION).parent
     with disk_errors(context.output.folder):

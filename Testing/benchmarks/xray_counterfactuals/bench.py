@@ -43,9 +43,11 @@ class Bench:
         return self._sample
 
     def inverted(self, refine: str = "latent", steps: int = STEPS) -> Inversion:
+        values = self.answer(self.cases.images).detach()
+        known = self.setting.score_latents(self.model, self.answer.answer, values)
         return invert(
             self.setting.space, self.answer, self.setting.geometry, self.cases.images, steps=steps, refine=refine,
-            values_spread=self.sample.spread,
+            values_spread=self.sample.spread, values=values, score_latents=known,
         )  # fmt: skip
 
     @property

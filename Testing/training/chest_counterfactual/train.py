@@ -113,7 +113,8 @@ def write_generator(
     described["frechet_features"] = model_features(score).name
     description = GeneratorDescription(
         name=NAME, settings=SHAPE, modality="frontal chest X-ray, 64 x 64", window=WINDOW,
-        explained_model=model.digest, target=score.name, licence=LICENCE, training=described | training,
+        explained_model=model.digest, target=score.name, score_mean=score.mean,
+        score_deviation=score.deviation, licence=LICENCE, training=described | training,
         notes=["X-rays with planted consolidations: a demonstration, not a diagnostic tool."],
     )  # fmt: skip
     save_generator(folder, space, description, torch.float16)
