@@ -74,7 +74,7 @@ class SlicerXAIFileReader:
 
 
 class SlicerXAIWidget(ScriptedLoadableModuleWidget):
-    """The module's panel. It follows the scene: closing it stops the run, opening one brings its settings."""
+    """The module's panel. It follows the scene: closing it ends the engine, opening one brings its settings."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -95,8 +95,8 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         )
         self.layout.addStretch(1)
         scene = slicer.mrmlScene
-        for event in (scene.EndCloseEvent, scene.EndImportEvent):
-            self._observations.append(scene.AddObserver(event, self._onSceneChanged))
+        self._observations.append(scene.AddObserver(scene.EndCloseEvent, self._onSceneClosed))
+        self._observations.append(scene.AddObserver(scene.EndImportEvent, self._onSceneChanged))
         self._observations.append(scene.AddObserver(scene.NodeAddedEvent, self._onNodeAdded))
 
     def enter(self):
@@ -118,6 +118,10 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         # A moment later, when it is known what the node is.
         if not scene.IsBatchProcessing():
             self.panel.suggestScanSoon()
+
+    def _onSceneClosed(self, scene, event):
+        self._onSceneChanged(scene, event)
+        self.panel.model.rest()
 
     def _onSceneChanged(self, _scene, _event):
         if not slicer.mrmlScene.IsClosing():

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import slicer
 
 from .ColorTables import clippedBelow, clippedTable, colorTable, isDiverging
+from .MapValues import MapSummary, summarize
 
 if TYPE_CHECKING:
     from .ResultLoader import LoadedResult
 
 DEFAULT_OPACITY = 0.6
-# The share of a map's values that may lie beyond its window when the engine gives none.
-_WINDOW_QUANTILE = 0.999
 
 
-def setMapDisplay(volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str, Any]) -> None:
+def setMapDisplay(
+    volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str, Any], summary: MapSummary | None = None
+) -> None:
     """Show a map in its color table and window.
 
     A signed map's window is symmetric, so that zero falls on the transparent middle of its colors; below the
@@ -26,42 +26,37 @@ def setMapDisplay(volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str
 
     :param hints: ``colors`` (``heat``, ``diverging`` or none for a gray volume), ``window`` (``[low, high]``
       or the highest value) and ``threshold``, both in the map's units.
+    :param summary: what is known of the map's values; found here otherwise.
     """
+    summary = summary or summarize(slicer.util.arrayFromVolume(volumeNode), hints)
     if volumeNode.GetDisplayNode() is None:
         volumeNode.CreateDefaultDisplayNodes()
     display = volumeNode.GetDisplayNode()
     colors = hints.get("colors")
     if colors:
         display.SetAndObserveColorNodeID(colorTable(colors).GetID())
-    low, high = mapWindow(volumeNode, hints)
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(low, high)
+    display.SetWindowLevelMinMax(*summary.window)
     least = hints.get("threshold")
     if least is not None:
-        setThreshold(volumeNode, float(least))
+        setThreshold(volumeNode, float(least), summary.highest)
 
 
-def mapWindow(volumeNode: slicer.vtkMRMLScalarVolumeNode, hints: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the lowest and the highest value of a map's colors, from the hints or else from its values."""
-    window = hints.get("window")
-    signed = hints.get("colors") == "diverging"
-    if window is None:
-        values = slicer.util.arrayFromVolume(volumeNode)
-        extreme = float(np.quantile(np.abs(values), _WINDOW_QUANTILE)) or float(np.abs(values).max()) or 1.0
-        low = -extreme if signed else (0.0 if values.min() >= 0 else float(values.min()))
-        return low, extreme
-    low, high = window if isinstance(window, (list, tuple)) else (0.0, window)
-    extreme = max(abs(low), abs(high))
-    return (-extreme, extreme) if signed else (float(low), float(high))
+def setThreshold(
+    volumeNode: slicer.vtkMRMLScalarVolumeNode, threshold: float, highest: float | None = None
+) -> None:
+    """Draw a map only where it is at least ``threshold`` (in its units); a signed map where either sign is.
 
-
-def setThreshold(volumeNode: slicer.vtkMRMLScalarVolumeNode, threshold: float) -> None:
-    """Draw a map only where it is at least ``threshold`` (in its units); a signed map where either sign is."""
+    :param highest: the map's highest value; found here otherwise.
+    """
     display = volumeNode.GetDisplayNode()
     if isSigned(volumeNode):
         display.SetAndObserveColorNodeID(clippedTable(display, threshold).GetID())
         return
-    display.SetUpperThreshold(max(volumeNode.GetImageData().GetScalarRange()[1], threshold))
+    if highest is None:  # what the display knows already need not be looked for in every voxel
+        isKnown = display.GetApplyThreshold()
+        highest = display.GetUpperThreshold() if isKnown else volumeNode.GetImageData().GetScalarRange()[1]
+    display.SetUpperThreshold(max(highest, threshold))
     display.SetLowerThreshold(threshold)
     display.ApplyThresholdOn()
 

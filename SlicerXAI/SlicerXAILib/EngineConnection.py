@@ -60,6 +60,15 @@ class EngineConnection:
         except subprocess.TimeoutExpired:
             pass
 
+    def leaveSoon(self, seconds: float) -> None:
+        """Ask the process to leave; a thread ends it if it has not within ``seconds``."""
+
+        def seeOff() -> None:
+            self.leave(seconds)
+            self.kill()
+
+        threading.Thread(target=seeOff, daemon=True).start()
+
     def cancelOrKill(self, jobId: str, seconds: float) -> None:
         """Send a cancel; unless it is forgotten within ``seconds``, end the process, come what may."""
         self.send({"id": jobId, "command": "cancel"})

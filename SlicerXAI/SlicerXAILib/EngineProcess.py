@@ -19,6 +19,8 @@ from .Signal import Signal
 _POLL_SECONDS = 0.05
 # What a job is given to stop by itself, which keeps the model loaded, before the process is ended.
 _CANCEL_SECONDS = 0.7
+# What an idle engine is given to leave by itself.
+_LEAVE_SECONDS = 3.0
 
 
 class EngineProcess:
@@ -34,6 +36,7 @@ class EngineProcess:
         """:param command: what to start instead of the engine, for tests."""
         self._command = list(command) if command else None
         self._connection: EngineConnection | None = None
+        self._leaving: EngineConnection | None = None
         self._onlyCpu = False
         self._jobId: str | None = None
         self._cancelling = False
@@ -150,13 +153,28 @@ class EngineProcess:
             self._cancelling = True
             self._connection.cancelOrKill(self._jobId, _CANCEL_SECONDS)
 
-    def shutdown(self, timeout: float = 3.0) -> None:
+    def shutdown(self, timeout: float = _LEAVE_SECONDS) -> None:
         """Ask an idle engine to leave, and end it if it does not. A running job is ended at once."""
         if self._jobId is not None:
             self._abort()
         elif self._isAlive():
             self._connection.leave(timeout)
         self._kill()
+        if self._leaving is not None:
+            self._leaving.kill()
+            self._leaving = None
+
+    def dismiss(self) -> None:
+        """End the process as :meth:`shutdown` does, without waiting for an idle one; a job may be submitted at once.
+
+        What was asked about models is answered with JobCancelled.
+        """
+        if self._jobId is not None:
+            self._abort()
+        elif self._isAlive():
+            self._leaving, self._connection = self._connection, None
+            self._leaving.leaveSoon(_LEAVE_SECONDS)
+            self._giveUp(JobCancelled())
 
     def _abort(self) -> None:
         self._kill()

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import slicer
-from slicer.i18n import tr as _
 
 from .EngineErrors import EngineError
 from .EngineProcess import EngineProcess
 from .JobWriter import JobFolder
 from .Signal import Signal
+from .Translation import tr as _
 
 
 class EstimateRun:

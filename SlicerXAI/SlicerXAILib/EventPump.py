@@ -8,6 +8,8 @@ from typing import Any
 from .TaskRun import TaskRun
 
 _MILLISECONDS = 50
+# While a result is loaded, every call does a piece of the work.
+_LOADING_MILLISECONDS = 0
 
 
 class EventPump:
@@ -22,13 +24,19 @@ class EventPump:
             import qt
         except ImportError:
             return
+        self._processEvents, self._run = processEvents, run
         self._timer = qt.QTimer()
         self._timer.setInterval(_MILLISECONDS)
-        self._timer.connect("timeout()", processEvents)
+        self._timer.connect("timeout()", self._onTimeout)
         # The signals hold this object, and with it the timer, for as long as the task runs.
         run.finished.connect(self._stop)
         run.failed.connect(self._stop)
         self._timer.start()
+
+    def _onTimeout(self) -> None:
+        self._processEvents()
+        if self._run.isLoading:
+            self._timer.setInterval(_LOADING_MILLISECONDS)
 
     def _stop(self, _outcome: Any) -> None:
         self._timer.stop()

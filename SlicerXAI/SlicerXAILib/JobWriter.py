@@ -18,6 +18,8 @@ from .MarkupInputs import boxLabels, labelMapNode, pointText
 from .ResultAttributes import PROVENANCE, RESULT_NAME, ROLE, TASK
 
 SCAN = "volume"
+# Of the folder beside its destination in which the engine collects a result.
+_PARTIAL_PREFIX = ".partial-"
 
 
 class JobFolder:
@@ -98,7 +100,10 @@ class JobFolder:
         return {"task": task, "inputs": files, "options": given, "output": str(self.output), **more}
 
     def remove(self) -> None:
+        """Remove what is temporary, also what an engine that was ended has begun to write among files that stay."""
         shutil.rmtree(self.path, ignore_errors=True)
+        for partial in self.output.glob(f"{_PARTIAL_PREFIX}*") if self.keepsOutput else ():
+            shutil.rmtree(partial, ignore_errors=True)
 
     def _writeVolume(self, node: slicer.vtkMRMLScalarVolumeNode, name: str) -> str:
         image = node.GetImageData()

@@ -32,8 +32,9 @@ class XAILogic(ConsoleTasks):
 
     def __init__(self, engine: EngineProcess | None = None) -> None:
         self.engine = engine or EngineProcess()
+        self._runs: list[TaskRun] = []
         self._closing = slicer.mrmlScene.AddObserver(
-            slicer.vtkMRMLScene.StartCloseEvent, lambda _scene, _event: self.cancel()
+            slicer.vtkMRMLScene.StartCloseEvent, lambda _scene, _event: self.endEngine()
         )
 
     def call(
@@ -162,24 +163,53 @@ class XAILogic(ConsoleTasks):
         if any(name == "volume" and node is None for name, node in inputs.items()):
             raise NodeError("No volume was given.", "Choose the volume to explain.")
         self._requirePackages()
-        return TaskRun(self.engine, task, inputs, options or {}, _temporaryPath(), model=str(model), **more)
+        run = TaskRun(self.engine, task, inputs, options or {}, _temporaryPath(), model=str(model), **more)
+        self._runs.append(run)
+        for ended in (run.finished, run.failed):
+            ended.connect(lambda _outcome: self._runs.remove(run) if run in self._runs else None)
+        return run
 
     def processEvents(self) -> None:
-        """Hand over what the engine has said."""
+        """Hand over what the engine has said, and load the next piece of a result that it has written."""
         self.engine.processEvents()
+        for run in list(self._runs):
+            run.advance()
+
+    @property
+    def isLoading(self) -> bool:
+        """Whether a result is on its way into the scene: it goes on with every :meth:`processEvents`."""
+        return any(run.isLoading for run in self._runs)
+
+    @property
+    def isBusy(self) -> bool:
+        """Whether :meth:`processEvents` has anything to wait for."""
+        return self.engine.isBusy or bool(self._runs)
 
     def describe(self) -> dict[str, Any]:
         """Return the engine's tasks with their options: titles, units, ranges and defaults."""
         return self.engine.describe()
 
     def cancel(self) -> None:
-        """Stop the running task, if any."""
+        """Stop the running task, if any, or the loading of its result."""
         self.engine.cancel()
+        for run in list(self._runs):
+            run.cancel()
+
+    def endEngine(self) -> None:
+        """Stop what runs and end the engine's process, without waiting for it; the next task starts another."""
+        self._dropLoading()
+        self.engine.dismiss()
 
     def close(self) -> None:
-        """End the engine's process."""
+        """End the engine's process for good."""
         slicer.mrmlScene.RemoveObserver(self._closing)
+        self._dropLoading()
         self.engine.shutdown()
+
+    def _dropLoading(self) -> None:
+        for run in list(self._runs):
+            if run.isLoading:
+                run.cancel()
 
     def _requirePackages(self) -> None:
         if self.engine.processId is None and (problem := Dependencies.whyNotReady()):
@@ -201,6 +231,7 @@ class XAILogic(ConsoleTasks):
         try:
             return run.wait(idle=_processApplicationEvents)
         except KeyboardInterrupt:
+            run.cancel()
             self.engine.shutdown()
             raise
 

@@ -7,6 +7,8 @@ import re
 import slicer
 import vtk
 
+from .MapValues import strongestVoxel
+from .ResultAttributes import STRONGEST
 from .TableNodes import chartFromTable
 
 # "centroid R (mm)", "peak A (mm)", "R (mm)"
@@ -33,15 +35,20 @@ def jumpTo(ras: tuple[float, float, float], centered: bool = True) -> None:
 
 
 def strongestPoint(mapNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[float, float, float] | None:
-    """Return the place in RAS mm of a map's value of largest size; None where the map is zero everywhere."""
-    sizes = abs(slicer.util.arrayFromVolume(mapNode))
-    if sizes.ndim != 3 or not sizes.any():
+    """Return the place in RAS mm of a map's value of largest size; None where the map is zero everywhere.
+
+    A map of a result knows its voxel; others are looked through.
+    """
+    known = mapNode.GetAttribute(STRONGEST)
+    if known is None:
+        voxel = strongestVoxel(slicer.util.arrayFromVolume(mapNode))
+    else:
+        voxel = tuple(int(number) for number in known.split())
+    if not voxel:
         return None
-    (k, rest) = divmod(int(sizes.argmax()), sizes.shape[1] * sizes.shape[2])
-    (j, i) = divmod(rest, sizes.shape[2])
     matrix = vtk.vtkMatrix4x4()
     mapNode.GetIJKToRASMatrix(matrix)
-    place = matrix.MultiplyPoint([float(i), float(j), float(k), 1.0])[:3]
+    place = matrix.MultiplyPoint([*map(float, voxel), 1.0])[:3]
     toWorld = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(mapNode.GetParentTransformNode(), None, toWorld)
     return tuple(toWorld.TransformPoint(place))

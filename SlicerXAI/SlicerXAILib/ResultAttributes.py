@@ -9,6 +9,8 @@ TASK = "XAI.Task"
 ROLE = "XAI.Role"
 UNITS = "XAI.Units"
 PROVENANCE = "XAI.Provenance"
+# Of maps: the voxel "i j k" of the largest size as it was loaded; empty for a map of zeros.
+STRONGEST = "XAI.Strongest"
 
 # Node references of every node of a result: to the node that was explained, and to the record of the result.
 INPUT_REFERENCE = "XAI.Input"

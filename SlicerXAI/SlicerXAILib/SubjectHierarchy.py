@@ -31,9 +31,17 @@ def placeInFolder(node: Any, folderItem: int) -> None:
         hierarchy.SetItemParent(item, folderItem)
 
 
+def hasItem(item: int) -> bool:
+    """Whether there is an item of this identifier (still)."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    items = vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+    return items.IsId(item) >= 0
+
+
 def removeFolder(folderItem: int) -> None:
-    """Remove an empty folder; does nothing for 0, which is no item."""
-    if folderItem:
+    """Remove an empty folder; does nothing where it is gone."""
+    if hasItem(folderItem):
         slicer.mrmlScene.GetSubjectHierarchyNode().RemoveItem(folderItem)
 
 

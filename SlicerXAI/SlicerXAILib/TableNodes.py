@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 _CHART_TYPES = {"line": "PlotTypeLine", "scatter": "PlotTypeScatter", "bar": "PlotTypeBar"}
 
 
-def tableFromFile(path: str | Path, name: str) -> slicer.vtkMRMLTableNode:
-    """Add a table node with the content of a CSV (or, by its name, TSV) file; its first row names the columns.
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: whole numbers, numbers with NaN for empty cells, or words, whichever its cells hold."""
+
+    title: str
+    cells: np.ndarray | list[str]
+
+
+def readColumns(path: str | Path) -> list[Column]:
+    """Return the content of a CSV (or, by its name, TSV) file, whose first row names the columns; touches no node.
 
     Slicer's reader makes text of every column of a file without a schema; charts need numbers.
     """
@@ -22,10 +33,18 @@ def tableFromFile(path: str | Path, name: str) -> slicer.vtkMRMLTableNode:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with open(path, encoding="utf-8", newline="") as stream:
         header, *rows = list(csv.reader(stream, delimiter=delimiter)) or [[]]
+    return [
+        Column(title, _cells([row[index] if index < len(row) else "" for row in rows]))
+        for index, title in enumerate(header)
+    ]
+
+
+def addTable(columns: Sequence[Column], name: str) -> slicer.vtkMRMLTableNode:
+    """Add a table node with these columns."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
     node.SetUseColumnTitleAsColumnHeader(True)
-    for index, title in enumerate(header):
-        node.AddColumn(_column(title, [row[index] if index < len(row) else "" for row in rows]))
+    for column in columns:
+        node.AddColumn(_array(column))
     return node
 
 
@@ -67,18 +86,25 @@ def _series(
     return node
 
 
-def _column(title: str, cells: Sequence[str]) -> vtk.vtkAbstractArray:
-    """Return integers, or numbers with NaN for empty cells, or text, whichever holds the cells first."""
-    filled = [cell for cell in cells if cell != ""]
-    if filled and len(filled) == len(cells) and all(_isNumber(cell, int) for cell in cells):
-        array, values = vtk.vtkLongLongArray(), [int(cell) for cell in cells]
-    elif filled and all(_isNumber(cell, float) for cell in filled):
-        array, values = vtk.vtkDoubleArray(), [float(cell or "nan") for cell in cells]
+def _cells(words: Sequence[str]) -> np.ndarray | list[str]:
+    filled = [word for word in words if word != ""]
+    if filled and len(filled) == len(words) and all(_isNumber(word, int) for word in words):
+        return np.array([int(word) for word in words], np.int64)
+    if filled and all(_isNumber(word, float) for word in filled):
+        return np.array([float(word or "nan") for word in words])
+    return list(words)
+
+
+def _array(column: Column) -> vtk.vtkAbstractArray:
+    if isinstance(column.cells, list):
+        array = vtk.vtkStringArray()
+        for cell in column.cells:
+            array.InsertNextValue(cell)
     else:
-        array, values = vtk.vtkStringArray(), cells
-    array.SetName(title)
-    for value in values:
-        array.InsertNextValue(value)
+        array = vtk.vtkLongLongArray() if column.cells.dtype.kind == "i" else vtk.vtkDoubleArray()
+        array.SetNumberOfValues(len(column.cells))
+        vtk_to_numpy(array)[:] = column.cells
+    array.SetName(column.title)
     return array
 
 

@@ -10,18 +10,21 @@ from typing import Any
 
 import slicer
 
-from .EngineErrors import EngineError
+from .EngineErrors import EngineError, JobCancelled
 from .EngineProcess import EngineProcess
 from .JobWriter import SCAN, JobFolder
 from .LoadedResult import LoadedResult
-from .ResultLoader import loadResult
+from .ResultLoader import ResultLoading
 from .ResultRecord import TaskCall
 from .Signal import Signal
 from .TaskDescriptions import readTasks
+from .Translation import tr as _
 
 
 class TaskRun:
-    """Starts a task when it is made.
+    """Starts a task when it is made; who follows it calls :meth:`advance` besides the engine's ``processEvents``.
+
+    When the engine has ended, the result is loaded, a piece in each call, so that the event loop turns in between.
 
     Signals: ``progress(fraction, text)``, ``logged(text)``, then one of ``finished(LoadedResult)`` and
     ``failed(EngineError)``. The job folder is removed in either case.
@@ -48,6 +51,7 @@ class TaskRun:
         self.result: LoadedResult | None = None
         self.error: EngineError | None = None
         self._engine = engine
+        self._loading: ResultLoading | None = None
         self.inputNode = _firstNode(inputs)
         self._inputName = _inputName(inputs, self.inputNode)
         self._call = TaskCall(task, dict(inputs), dict(options), more)
@@ -60,22 +64,56 @@ class TaskRun:
             self._leave()
             raise
 
+    @property
+    def isLoading(self) -> bool:
+        """Whether the engine has ended and the result is on its way into the scene."""
+        return self._loading is not None and not self.hasEnded
+
+    @property
+    def hasEnded(self) -> bool:
+        return self.result is not None or self.error is not None
+
     def wait(self, idle: Any = None) -> LoadedResult:
         """Return the loaded result.
 
         :raises EngineError: the task failed or was cancelled.
         """
-        while self.result is None and self.error is None:
-            self._engine.processEvents(timeout=0.05)
+        while not self.hasEnded:
+            if self.isLoading:
+                self.advance()
+            else:
+                self._engine.processEvents(timeout=0.05)
             if idle is not None:
                 idle()
         if self.error is not None:
             raise self.error
         return self.result
 
+    def advance(self) -> None:
+        """Load the next piece of the result, if the engine has ended."""
+        if not self.isLoading:
+            return
+        try:
+            result = self._loading.advance()
+        except EngineError as error:
+            self._fail(error)
+            return
+        except Exception as error:
+            message = _("The result cannot be shown: {reason}.").format(reason=f"{type(error).__name__}: {error}")
+            self._fail(EngineError(message, _("Please report it with the log."), traceback.format_exc()))
+            return
+        if result is not None and not self.hasEnded:
+            self.result = result
+            self._leave()
+            self.finished.emit(result)
+
     def cancel(self) -> None:
+        """Stop the job, or the loading of its result; nothing of it is kept."""
         if self._engine.currentJob == self._jobId:
             self._engine.cancel()
+        elif self.isLoading:
+            self._loading.discard()
+            self._fail(JobCancelled())
 
     def _slots(self) -> tuple[tuple[Signal, Any], ...]:
         return (
@@ -106,21 +144,13 @@ class TaskRun:
         if jobId != self._jobId:
             return
         kept = self._folder.keepsOutput
-        notes = [*self._folder.notes, *([f"The files were kept in {self._folder.output}."] if kept else [])]
-        try:
-            result = loadResult(
-                self._folder.output, self.inputNode, self._inputName, kept, call=self._call, notes=notes
-            )
-        except EngineError as error:
-            self._fail(error)
-            return
-        except Exception as error:
-            message = f"The result cannot be shown: {type(error).__name__}: {error}."
-            self._fail(EngineError(message, "Please report it with the log.", traceback.format_exc()))
-            return
-        self.result = result
-        self._leave()
-        self.finished.emit(result)
+        notes = list(self._folder.notes)
+        if kept:
+            notes.append(_("The files were kept in {folder}.").format(folder=self._folder.output))
+        self._loading = ResultLoading(
+            self._folder.output, self.inputNode, self._inputName, kept, call=self._call, notes=notes
+        )
+        self.progress.emit(1.0, _("Loading the result"))
 
     def _onFailed(self, jobId: str, error: EngineError) -> None:
         if jobId == self._jobId:
@@ -147,8 +177,9 @@ def progressText(event: Mapping[str, Any]) -> str:
     seconds = event.get("seconds_left")
     if seconds is None:
         return stage
-    left = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-    return f"{stage}, about {left} left"
+    if seconds < 90:
+        return _("{stage}, about {count:.0f} s left").format(stage=stage, count=seconds)
+    return _("{stage}, about {count:.0f} min left").format(stage=stage, count=seconds / 60)
 
 
 def _firstNode(inputs: Mapping[str, Any]) -> Any:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 import slicer
+from host.bright_lesion import make_patient
 from host.panel_driver import run_to_end
-from host.qt_driver import choose, click, type_text, wait_until
+from host.processes import is_running
+from host.qt_driver import choose, click, turn, type_text, wait_until
+from host.scan_geometries import IJK_TO_RAS, SHAPE
 from SlicerXAILib.EngineProcess import EngineProcess
+from SlicerXAILib.NrrdFile import readVoxels
 
 FAKE_ENGINE = Path(__file__).resolve().parents[1] / "mrml" / "fake_engine.py"
 
@@ -24,12 +29,10 @@ def set_model(panel, name: str) -> None:
     type_text(panel.ui.modelSelector.lineEdit(), name)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def settle(panel) -> None:
+    """Let every timer of the panel that was started run out."""
+    timers = (panel.model._delay, panel._timer, panel._suggestion)
+    wait_until(lambda: not any(timer.isActive() for timer in timers))
 
 
 def hang(panel) -> None:
@@ -74,7 +77,7 @@ def test_apply_is_cancel_while_running_and_cancel_leaves_nothing(panel, a_scan):
     wait_until(lambda: not panel.run.isRunning)
     print(f"cancelled after {time.monotonic() - began:.2f} s")
     assert panel.ui.applyButton.text == "Apply" and panel.ui.stageLabel.text == "Cancelled."
-    assert not is_alive(process)
+    assert not is_running(process)
     assert temporary_jobs() == []
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
     assert panel.ui.messageLabel.text == ""
@@ -114,14 +117,110 @@ def test_closing_the_scene_stops_the_run(panel, a_scan):
     assert not panel.ui.applyButton.enabled
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_closing_the_scene_ends_the_engine_and_the_next_apply_starts_another(panel, a_patient, running):
+    """Nothing starts it before: not the panel's question about the model either."""
+    if running:
+        hang(panel)
+    else:
+        set_model(panel, "")
+        run_to_end(panel)
+    process = panel._logic.engine.processId
+    assert is_running(process)
+    slicer.mrmlScene.Clear(False)
+    wait_until(lambda: not is_running(process))
+    assert temporary_jobs() == []
+    assert not panel.run.isRunning
+    settle(panel)
+    assert panel._logic.engine.processId is None
+    make_patient(IJK_TO_RAS["oblique"], SHAPE, (0.0, 0.0, 0.0))
+    turn()
+    set_model(panel, "")
+    run_to_end(panel)
+    assert panel.ui.stageLabel.text == "Done."
+    assert panel._logic.engine.processId not in (None, process)
+
+
+def test_closing_the_scene_while_a_question_is_open_starts_no_engine(panel, a_scan):
+    """What was asked about a model is not asked of a new process by itself."""
+    wait_until(lambda: panel.model.report is not None)
+    process = panel._logic.engine.processId
+    panel._logic.engine.askAboutModel("slow")
+    slicer.mrmlScene.Clear(False)
+    settle(panel)
+    assert panel._logic.engine.processId is None
+    wait_until(lambda: not is_running(process))
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """While it is set, the segmentation of a result is not read further; other files before it are."""
+    reading, go = threading.Event(), threading.Event()
+
+    def read(header, values, isStopped):
+        reading.set()
+        while not (go.is_set() or isStopped()):
+            go.wait(0.01)
+        readVoxels(header, values, isStopped)
+
+    monkeypatch.setattr("SlicerXAILib.VoxelNodes.readVoxels", read)
+    yield types.SimpleNamespace(isReading=reading.is_set, go=go.set)
+    go.set()
+
+
+def test_closing_the_scene_while_the_result_is_loaded_leaves_nothing(panel, a_scan, held):
+    turn()
+    click(panel.ui.applyButton)
+    wait_until(held.isReading)
+    assert slicer.mrmlScene.GetFirstNodeByName("CT contrast") is not None
+    assert panel.run.isRunning and panel.ui.applyButton.text == "Cancel"
+    process = panel._logic.engine.processId
+    slicer.mrmlScene.Clear(False)
+    assert not panel.run.isRunning and temporary_jobs() == []
+    settle(panel)
+    assert slicer.mrmlScene.GetFirstNodeByName("CT attribution") is None
+    wait_until(lambda: not is_running(process))
+
+
+def test_cancel_while_the_result_is_loaded_leaves_nothing(panel, a_scan, held):
+    turn()
+    click(panel.ui.applyButton)
+    wait_until(held.isReading)
+    click(panel.ui.applyButton)
+    assert panel.ui.stageLabel.text == "Cancelled." and not panel.run.isRunning
+    assert slicer.mrmlScene.GetFirstNodeByName("CT attribution") is None
+    assert temporary_jobs() == []
+
+
+def test_the_panel_says_that_the_result_is_loaded_and_goes_on_with_it(panel, a_scan, held):
+    turn()
+    click(panel.ui.applyButton)
+    wait_until(held.isReading)
+    assert panel.ui.stageLabel.text == "Loading the result" and panel.ui.progressBar.value == 100
+    assert not panel.ui.resultsButton.isVisible()
+    held.go()
+    wait_until(lambda: not panel.run.isRunning)
+    assert panel.ui.stageLabel.text == "Done." and panel.ui.resultsButton.isVisible()
+
+
+def test_a_run_is_not_replaced_by_another_while_its_result_is_loaded(panel, a_scan, held):
+    held.go()
+    run_to_end(panel)
+    click(panel.ui.applyButton)
+    click(panel.ui.rerunButton)
+    assert "A run is on its way" in panel.ui.messageLabel.text
+    wait_until(lambda: not panel.run.isRunning)
+    assert panel.ui.resultSelector.count == 2
+
+
 def test_closing_the_application_ends_the_engine(gui, open_panel, fake_engine, a_scan):
     panel = open_panel(fake_engine)
     run_to_end(panel)
     process = fake_engine.processId
-    assert is_alive(process)
+    assert is_running(process)
     panel.close()
     panel._logic.close()
-    assert not is_alive(process)
+    assert not is_running(process)
 
 
 def test_deleting_the_scan_while_it_is_explained_keeps_the_result(panel, a_scan):

@@ -40,16 +40,6 @@ def test_names_in_the_file_are_used_once():
     assert len(names) == len(set(names))
 
 
-def test_nothing_runs_when_a_file_is_imported():
-    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If)
-    for path in SCRIPTS:
-        for statement in ast.parse(path.read_text("utf-8")).body:
-            isText = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-            assert isText or isinstance(statement, allowed), f"{path.name}:{statement.lineno}"
-            if isinstance(statement, ast.If):
-                assert ast.unparse(statement.test) == "TYPE_CHECKING", f"{path.name}:{statement.lineno}"
-
-
 def test_texts_of_the_panel_can_be_translated():
     """What is assigned to a property that a user reads comes from ``_()``, or holds no words of the code."""
     for path in WIDGETS:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from host.processes import is_running
 from SlicerXAILib.EngineErrors import EngineCrashed, EngineError, JobCancelled
 from SlicerXAILib.EngineProcess import EngineProcess
 
@@ -26,22 +26,10 @@ def run(engine: EngineProcess, task: str, **job) -> dict:
     return engine.wait(engine.submit({"task": task, **job}), timeout=LIMIT)
 
 
-def isRunning(processId: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be collected does not."""
-    stat = Path(f"/proc/{processId}/stat")
-    if sys.platform == "linux":
-        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    try:
-        os.kill(processId, 0)
-    except OSError:
-        return False
-    return True
-
-
 def ends(processId: int) -> bool:
     """Whether a process is gone, or goes while the system carries out its end."""
     limit = time.monotonic() + LIMIT
-    while isRunning(processId):
+    while is_running(processId):
         if time.monotonic() > limit:
             return False
     return True
@@ -128,6 +116,36 @@ def test_shutdown_in_the_middle_of_a_job_leaves_no_process(engine):
     assert ends(seen["engine"])
     assert ends(seen["child"])
     assert len(failed) == 1
+
+
+@pytest.mark.parametrize("task", ["", "hang"])
+def test_a_dismissed_engine_ends_with_what_it_started_and_the_next_job_has_another(engine, task):
+    seen = {"child": None}
+    if task:
+        engine.progress.connect(lambda job, event: seen.update(child=event.get("child")))
+        engine.submit({"task": task})
+        while seen["child"] is None:
+            engine.processEvents(0.05)
+    else:
+        run(engine, "count")
+    process, failed, answered = engine.processId, [], []
+    engine.failed.connect(lambda job, error: failed.append(type(error)))
+    engine.answered.connect(lambda question, answer: answered.append(type(answer)))
+    engine.askAboutModel("m")
+    engine.dismiss()
+    assert engine.processId is None and engine.currentJob is None
+    assert failed == ([JobCancelled] if task else []) and answered == [JobCancelled]
+    assert run(engine, "count")["values"]["pid"] != process
+    assert ends(process) and (seen["child"] is None or ends(seen["child"]))
+
+
+def test_a_dismissed_engine_that_does_not_leave_is_ended_with_the_application():
+    engine = EngineProcess([sys.executable, "-c", "import threading; threading.Event().wait()"])
+    engine.askAboutModel("m")
+    process = engine.processId
+    engine.dismiss()
+    engine.shutdown()
+    assert ends(process)
 
 
 def test_shutdown_of_an_idle_engine_ends_it(engine):

@@ -71,6 +71,15 @@ class ModelPicker:
         else:
             self._delay.stop()
 
+    def rest(self) -> None:
+        """Ask nothing until something is chosen: the scene was closed, and the engine's process ended with it."""
+        self._delay.stop()
+
+    def wake(self) -> None:
+        """Ask about the model if that is still to be done."""
+        if self._isActive:
+            self._delay.start()
+
     def forget(self) -> None:
         """Ask again next time, as something else may be found."""
         self._asked = None

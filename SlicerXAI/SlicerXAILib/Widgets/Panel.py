@@ -26,6 +26,8 @@ from .RunControls import RunControls
 from .TaskPage import MODEL, TaskPage
 
 _PUMP_MILLISECONDS = 40
+# While a result is loaded, every turn of the event loop does a piece of the work.
+_LOADING_MILLISECONDS = 0
 _DEVICES = ("auto", "cpu", "cuda")
 # In the order in which they are offered; what the engine knows besides comes below a line.
 _MAIN_TASKS = (
@@ -187,6 +189,7 @@ class Panel:
 
     def _onPage(self) -> None:
         if not self._isLoading:
+            self.model.wake()
             self._update()
 
     def _onModel(self) -> None:
@@ -290,7 +293,8 @@ class Panel:
 
     def _pump(self) -> None:
         self._logic.processEvents()
-        if not self._logic.engine.isBusy:
+        self._timer.setInterval(_LOADING_MILLISECONDS if self._logic.isLoading else _PUMP_MILLISECONDS)
+        if not self._logic.isBusy:
             self._timer.stop()
 
 

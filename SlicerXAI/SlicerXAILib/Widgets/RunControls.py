@@ -43,6 +43,9 @@ class RunControls:
 
     def start(self, begin: Callable[[], TaskRun]) -> None:
         """Start a run, or say why it cannot be started."""
+        if self._run is not None:
+            self.note(_("A run is on its way. Wait for its result, or cancel it."))
+            return
         self._ui.log.clear()
         self._say("")
         try:
