@@ -7,7 +7,7 @@ import pytest
 from engine.scans import GRIDS
 from xaiengine.errors import InputError, OptionError
 from xaiengine.grid import Grid
-from xaiengine.lesions.components import Refinement, find_lesions, label_mask
+from xaiengine.lesions.components import Refinement, find_lesions, label_mask, smoothed_density
 from xaiengine.lesions.lungs import Lungs
 from xaiengine.lesions.quantify import BOTH_LUNGS, LEFT_LUNG, RIGHT_LUNG, max_diameter, quantify_lesions
 
@@ -93,6 +93,28 @@ def test_density_floor_fits_a_coarse_map_to_the_lesion():
     assert np.array_equal(found, lesion)
     trimmed = find_lesions(bits, lungs, FINE, 0.5, hu=hu, refinement=Refinement(hu_floor=-500, smoothing_mm=0)) > 0
     assert np.array_equal(trimmed, lesion & (bits > 0.5))
+
+
+def test_the_chest_wall_does_not_cling_to_a_lesion_beside_it():
+    lesion = ball(FINE, (8, 0, 0), 6)
+    lungs = np.zeros(FINE.shape, bool)
+    lungs[:30] = True  # beyond it lies the wall, of the lesion's density
+    hu = np.where(lesion | ~lungs, 30.0, -850.0)
+    bits = ball(FINE, (8, 0, 0), 10) * 1.0
+    found = find_lesions(bits, lungs, FINE, 0.5, hu=hu, refinement=Refinement(hu_floor=-600, smoothing_mm=1.0)) > 0
+    far = found & ~ball(FINE, (8, 0, 0), 8)
+    assert not far.any() and found[lesion & lungs].mean() > 0.9
+
+
+def test_density_is_the_gaussian_mean_of_the_lung_s_voxels():
+    random = np.random.default_rng(0)
+    lungs, hu = random.random(FINE.shape) > 0.4, random.normal(-500, 300, FINE.shape)
+    spacing, place = (1.0, 0.8, 2.0), np.array([20, 18, 22])
+    index = np.stack(np.meshgrid(*[np.arange(size) for size in FINE.shape], indexing="ij"), axis=-1)
+    squares = (((index - place) * spacing) ** 2).sum(-1)
+    weight = np.exp(-squares / (2 * 1.2**2)) * lungs
+    smoothed = smoothed_density(hu, lungs, 1.2, spacing)
+    assert smoothed[tuple(place)] == pytest.approx((weight * hu).sum() / weight.sum(), abs=1.0)
 
 
 def test_growth_is_limited_in_mm_and_stays_connected():

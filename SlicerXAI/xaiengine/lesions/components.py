@@ -20,7 +20,8 @@ class Refinement:
 
     ``hu_floor``: voxels below this density are aerated lung and leave the lesion (None: no such floor).
     ``growth_mm``: the lesion grows by up to this distance into lung above the floor that it touches.
-    ``smoothing_mm``: standard deviation of the Gaussian that calms the noise before densities are compared.
+    ``smoothing_mm``: standard deviation of the Gaussian, over lung voxels alone, that calms the noise before densities
+    are compared.
     ``closing_mm``: gaps narrower than twice this, such as open airways in a consolidation, are closed.
     """
 
@@ -92,6 +93,20 @@ def label_mask(mask: np.ndarray, grid: Grid, minimal_volume_ml: float = 0.0) -> 
     return labels
 
 
+def smoothed_density(
+    hu: np.ndarray, lung: np.ndarray, smoothing_mm: float, spacing: tuple[float, float, float]
+) -> np.ndarray:
+    """Smoothed density (I, J, K) in HU, averaged over the lung's voxels alone.
+
+    The chest wall must have no say: its brightness, blurred into the lung, made a rind along the pleura that passed
+    the density floor and clung to lesions near it.
+    """
+    sigma = [smoothing_mm / step for step in spacing]
+    weight = ndimage.gaussian_filter(lung.astype(np.float32), sigma)
+    total = ndimage.gaussian_filter(np.where(lung, hu, 0).astype(np.float32), sigma)
+    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+
+
 def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice] | None:
     """Index box of the mask, grown by ``margin`` voxels; None when the mask is empty."""
     box = []
@@ -119,8 +134,7 @@ def _refined(
     if options.hu_floor is not None:
         if hu is None:
             raise InputError("A density floor was given without the scan.", "Pass the scan (hu) as well.")
-        sigma = [options.smoothing_mm / step for step in spacing]
-        dense = lung & (ndimage.gaussian_filter(hu.astype(np.float32), sigma) > options.hu_floor)
+        dense = lung & (smoothed_density(hu, lung, options.smoothing_mm, spacing) > options.hu_floor)
         allowed = dense & _within(mask, options.growth_mm, spacing) if options.growth_mm else dense & mask
         mask = ndimage.binary_propagation(mask & dense, WHOLE_NEIGHBOURHOOD, mask=allowed)
     if options.closing_mm and mask.any():
