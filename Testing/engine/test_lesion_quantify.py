@@ -98,7 +98,7 @@ def test_density_floor_fits_a_coarse_map_to_the_lesion():
 def test_the_chest_wall_does_not_cling_to_a_lesion_beside_it():
     lesion = ball(FINE, (8, 0, 0), 6)
     lungs = np.zeros(FINE.shape, bool)
-    lungs[:30] = True  # beyond it lies the wall, of the lesion's density
+    lungs[:30] = lungs[:, :6] = True  # the rest is wall, of the lesion's density
     hu = np.where(lesion | ~lungs, 30.0, -850.0)
     bits = ball(FINE, (8, 0, 0), 10) * 1.0
     found = find_lesions(bits, lungs, FINE, 0.5, hu=hu, refinement=Refinement(hu_floor=-600, smoothing_mm=1.0)) > 0
