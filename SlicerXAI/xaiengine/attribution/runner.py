@@ -16,7 +16,7 @@ from ..models.explained_model import Capabilities
 from .case import Case
 from .feature_maps import explainable
 from .forward import Attribution
-from .methods import Method
+from .method import Method
 
 LARGEST_BATCH = 16
 FEATURES_GUESSED = 64

@@ -11,7 +11,7 @@ import numpy as np
 from ..attribution.case import Case
 from ..attribution.feature_maps import explainable
 from ..attribution.forward import TargetForward
-from ..attribution.methods import Method
+from ..attribution.method import Method
 from ..errors import ModelError
 from ..faithfulness.controls import edge_map, random_map, smoothness_of
 from ..faithfulness.curves import ONE_IN_TWENTY, Curve, GameSetting, insertion_deletion, tile_curves

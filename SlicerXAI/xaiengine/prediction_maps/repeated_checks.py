@@ -14,7 +14,7 @@ from torch import nn
 from ..attribution.case import Case
 from ..attribution.feature_maps import explainable
 from ..attribution.information import own_statistics
-from ..attribution.methods import Method
+from ..attribution.method import Method
 from ..faithfulness.randomisation import (
     CASCADE_STAGES,
     FAITHFUL_SPEARMAN,
