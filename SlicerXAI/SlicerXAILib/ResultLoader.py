@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,20 @@ class ResultLoading:
         keepFiles: bool = False,
         call: TaskCall | None = None,
         notes: Sequence[str] = (),
+        cleanUp: Callable[[], Any] | None = None,
     ) -> None:
         """:param folder: the result's folder, or its file there.
         :param inputNode: the node that was explained; the results go under its patient or study.
         :param keepFiles: whether the folder stays, so that nodes may refer to its files.
         :param call: how the task was asked for, so that it can be repeated.
         :param notes: what was done to the inputs; they go before the engine's warnings.
+        :param cleanUp: removes the files when all of them are loaded; called by a thread, as it may take long.
         """
         self.result: LoadedResult | None = None
         self._path = Path(folder)
         self._inputNode = inputNode
         self._inputName = inputName or (inputNode.GetName() if inputNode else "")
-        self._call, self._notes = call, notes
+        self._call, self._notes, self._cleanUp = call, notes, cleanUp
         self._loaded = LoadedResult(task="", inputName=self._inputName)
         self._artifactNodes = ArtifactNodes(self._explained, self._nodeOf, self._describe, keepFiles)
         self._provenance = ""
@@ -139,14 +141,22 @@ class ResultLoading:
         for artifact in result["artifacts"]:
             yield
             yield from self._loadArtifact(artifact)
+        if self._cleanUp is not None:
+            yield from inBackground(lambda _isStopped: self._cleanUp())
         yield
+        self._keep()
+        yield
+        return loaded
+
+    def _keep(self) -> None:
+        """Add the record of the result; what the user has removed meanwhile is no part of it."""
+        loaded = self._loaded
         loaded.nodes = {role: node for role, node in loaded.nodes.items() if _isPresent(node)}
         loaded.hints = {role: hints for role, hints in loaded.hints.items() if role in loaded.nodes}
         record = keepRecord(loaded, self._call)
         for node in self._added:
             if _isPresent(node) and node.GetAttribute(TASK):
                 node.SetNodeReferenceID(RECORD_REFERENCE, record.GetID())
-        return loaded
 
     def _loadArtifact(self, artifact: Mapping[str, Any]) -> Generator[None, None, None]:
         path, role = self._file(artifact), artifact["role"]

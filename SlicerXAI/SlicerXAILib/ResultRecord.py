@@ -88,10 +88,19 @@ def resultOf(node: Any) -> LoadedResult:
         inputName=content["inputName"],
         record=record,
     )
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    items = (hierarchy.GetItemParent(hierarchy.GetItemByDataNode(item)) for item in loaded.nodes.values())
-    loaded.folderItem = next((item for item in items if item), 0)
+    loaded.folderItem = _folderOf(loaded.nodes)
     return loaded
+
+
+def recordsInScene() -> list[Any]:
+    """Return the records of the results in the scene that still have nodes, oldest first."""
+    return [node for node in slicer.util.getNodesByClass(_CLASS) if _isRecord(node) and _nodes(node)]
+
+
+def titleOf(record: Any) -> str:
+    """Return what a result is called in the Subject Hierarchy."""
+    folder = _folderOf(_nodes(record))
+    return (slicer.mrmlScene.GetSubjectHierarchyNode().GetItemName(folder) if folder else "") or record.GetName()
 
 
 def callOf(node: Any, leftOut: Collection[str] = ()) -> TaskCall:
@@ -201,6 +210,12 @@ def _nodes(record: Any) -> dict[str, Any]:
     record.GetNodeReferenceRoles(roles)
     found = {role.removeprefix(_NODE_ROLE): record.GetNodeReference(role) for role in roles if _NODE_ROLE in role}
     return {role: node for role, node in found.items() if node is not None}
+
+
+def _folderOf(nodes: Mapping[str, Any]) -> int:
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    items = (hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in nodes.values())
+    return next((item for item in items if item), 0)
 
 
 def _removeOrphans() -> None:

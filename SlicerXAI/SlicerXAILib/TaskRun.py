@@ -148,7 +148,13 @@ class TaskRun:
         if kept:
             notes.append(_("The files were kept in {folder}.").format(folder=self._folder.output))
         self._loading = ResultLoading(
-            self._folder.output, self.inputNode, self._inputName, kept, call=self._call, notes=notes
+            self._folder.output,
+            self.inputNode,
+            self._inputName,
+            kept,
+            call=self._call,
+            notes=notes,
+            cleanUp=self._folder.remove,
         )
         self.progress.emit(1.0, _("Loading the result"))
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from .. import Display, Navigation
 from ..EngineErrors import EngineError
 from ..LoadedResult import LoadedResult
 from ..Provenance import provenanceOf
-from ..ResultRecord import inputOf, recordOf, resultOf
+from ..ResultRecord import inputOf, recordsInScene, resultOf, titleOf
 from ..Signal import Signal
 from ..TaskDescriptions import readTasks
 from .MapControls import MapControls
@@ -52,11 +51,11 @@ class ResultsView:
     def refresh(self, chosen: Any = None) -> None:
         """List the results in the scene; keeps the chosen one, or chooses the given one, or the last."""
         chosen = chosen or self.record
-        self._records = resultRecords()
+        self._records = recordsInScene()
         selector = self._ui.resultSelector
         selector.blockSignals(True)
         selector.clear()
-        selector.addItems([_title(record) for record in self._records])
+        selector.addItems([titleOf(record) for record in self._records])
         selector.blockSignals(False)
         if self._records:
             selector.setCurrentIndex(
@@ -169,12 +168,6 @@ class ResultsView:
             self.rerunAsked.emit(self.record)
 
 
-def resultRecords() -> list[Any]:
-    """Return the records of the results in the scene, oldest first."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-    return [node for node in nodes if recordOf(node) is node and resultOf(node).nodes]
-
-
 def valuesText(loaded: LoadedResult) -> str:
     """Return the numbers of a result as a table in rich text, with the titles and units of the description."""
     described = {value["name"]: value for value in readTasks().get(loaded.task, {"values": []})["values"]}
@@ -187,12 +180,6 @@ def valuesText(loaded: LoadedResult) -> str:
         unit = f" {entry['unit']}" if entry["unit"] else ""
         rows.append(f"<tr><td>{_(entry['title'])}&nbsp;&nbsp;</td><td><b>{shown}{unit}</b></td></tr>")
     return f"<table>{''.join(rows)}</table>" if rows else ""
-
-
-def _title(record: Any) -> str:
-    loaded = resultOf(record)
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    return (hierarchy.GetItemName(loaded.folderItem) if loaded.folderItem else "") or record.GetName()
 
 
 def _inOrder(loaded: LoadedResult) -> dict[str, Any]:
