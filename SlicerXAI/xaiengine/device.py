@@ -10,6 +10,9 @@ from .errors import OptionError
 if TYPE_CHECKING:
     import torch
 
+_USUAL_PROCESS = 600 * 2**20
+"""Bytes of a process with the packages that the engine needs."""
+
 
 def choose_device(name: str) -> torch.device:
     """``auto`` takes CUDA when there is one, else the CPU. Raises OptionError for a device that is not there."""
@@ -40,6 +43,19 @@ def available_memory(device: torch.device) -> int:
 
         return int(torch.cuda.mem_get_info(device)[0])
     return _available_ram()
+
+
+def used_memory(device: torch.device) -> int:
+    """Bytes that this process holds on the device (on a CPU: as far as the system tells, else what is usual)."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.memory_reserved(device))
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return _USUAL_PROCESS
 
 
 def is_out_of_memory(error: BaseException) -> bool:

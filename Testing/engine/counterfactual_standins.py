@@ -158,7 +158,8 @@ def pixels(image: torch.Tensor) -> np.ndarray:
 
 def stored(space: LinearSpace, **described: object) -> SimpleNamespace:
     """The space as a generator that was loaded from a folder."""
-    description = {"name": "disks", "window": WINDOW, "spacing": (0.0, 0.0), "plane": "", "training": {}, **described}
+    description = {"name": "disks", "window": WINDOW, "spacing": (0.0, 0.0), "plane": "", "training": {},
+                   "explained_model": "", "target": "", **described}  # fmt: skip
     return SimpleNamespace(
         space=space, description=SimpleNamespace(**description), digest="2" * 64, source=Path("memory")
     )

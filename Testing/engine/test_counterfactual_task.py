@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 import torch
+from engine.counterfactual_runs import (
+    GRID,
+    SPACE,
+    an_image,
+    explain,
+    figures_of,
+    rows_of,
+    run,
+    use_generator,
+    write_image,
+)
 from engine.counterfactual_standins import (
     SIZE,
     WINDOW,
     DiskBrightness,
-    LinearSpace,
     disk,
     image_model,
-    pixels,
     slope_of,
     stored,
 )
-from engine.prediction_models import session_with
 from engine.scans import GRIDS
 from monai.transforms import (
     EnsureChannelFirst,
@@ -29,65 +35,17 @@ from monai.transforms import (
     ScaleIntensityRange,
 )
 from PIL import Image
-from xaiengine.counterfactual import explaining, finding
 from xaiengine.counterfactual.latent_geometry import LatentGeometry
 from xaiengine.counterfactual.setting import Setting
 from xaiengine.grid import Grid
-from xaiengine.job import Job
 from xaiengine.progress import Progress
-from xaiengine.run import run_job
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
 from xaiengine.volume import Volume, read_volume, write_volume
-
-SPACE = LinearSpace(mixed=False)
-"""Latents that do not depend on one another: nothing but the disk goes with the answer."""
-GRID = Grid.from_directions((SIZE, SIZE, 1), (2.0, 2.0, 2.0), np.diag([-1.0, -1.0, 1.0]))
 
 
 @pytest.fixture
 def generator(monkeypatch, tmp_path):
-    """The generator by formulas under whatever name a task asks for, and a cache of its own."""
-    monkeypatch.setenv("XAIENGINE_CACHE", str(tmp_path / "cache"))
-
-    def use(**described):
-        described = {"training": {"domain": {"l1": 0.02, "distance": 1.0}}, **described}
-        setting = Setting(stored(SPACE, **described), LatentGeometry.of(SPACE))
-        for module in (explaining, finding):
-            monkeypatch.setattr(module, "load_setting", lambda name, device: setting)
-        return setting
-
-    use()
-    return use
-
-
-def an_image(latent: torch.Tensor | None = None) -> np.ndarray:
-    latent = SPACE.mean.clone() if latent is None else latent
-    return pixels(SPACE.decode(latent[None])[0])
-
-
-def write_image(folder, latent: torch.Tensor | None = None) -> str:
-    return str(write_volume(folder / "image.nrrd", Volume(an_image(latent), GRID, "image")))
-
-
-def run(folder, model, task="explain-counterfactual", progress=None, **options):
-    options = {"model": "disks", "generator": "disks", **options}
-    job = Job(task=task, options=options, output=str(folder / "out"))
-    return run_job(job, progress, session=session_with(model))
-
-
-def explain(folder, model=None, progress=None, volume=None, **options):
-    volume = volume or write_image(folder)
-    options = {"samples": 200, "steps": 20, **options}
-    return run(folder, model or image_model(), progress=progress, volume=volume, **options)
-
-
-def rows_of(result, folder, role) -> list[dict[str, str]]:
-    with open(folder / "out" / result.artifact(role).file, encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def figures_of(result, folder) -> dict[str, float]:
-    return {row["figure"]: float(row["value"]) for row in rows_of(result, folder, "figures") if row["value"]}
+    return use_generator(monkeypatch, tmp_path)
 
 
 def test_the_true_cause_changes_and_nothing_else(tmp_path, generator):

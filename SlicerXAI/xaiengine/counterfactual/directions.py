@@ -12,7 +12,7 @@ from ..progress import Progress
 from .attributes import active_subspace, attributes, sliced_inverse_regression
 from .directions_gradient import answer_gradients, averaged_gradient_direction, require_gradients
 from .directions_linear import covariance_direction, logistic_direction, ridge_direction
-from .directions_style import StyleSpread, channel_effects, style_directions
+from .directions_style import StyleSpread, channel_effects, style_channels, style_directions
 from .directions_weights import most_related, weight_directions
 from .paths import CounterfactualPath, LatentPath, RefinedPath, StylePath
 
@@ -131,8 +131,7 @@ def extra_passes(method: str, space: LatentSpace, settings: FinderSettings = Fin
     if method == "gradient":
         return 2 * settings.gradients
     if method == "style":
-        styles = space.generator.styles(space.split(space.mean[None])[0])
-        return 2 * settings.style_images * sum(style.shape[1] for style in styles)
+        return 2 * settings.style_images * style_channels(space)
     return 0
 
 

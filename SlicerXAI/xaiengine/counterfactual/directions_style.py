@@ -47,6 +47,11 @@ def styles_of(space: LatentSpace, latents: torch.Tensor) -> list[torch.Tensor]:
         return space.generator.styles(space.split(latents)[0])
 
 
+def style_channels(space: LatentSpace) -> int:
+    """K: the channels of all styles together."""
+    return sum(style.shape[1] for style in styles_of(space, space.mean[None]))
+
+
 def shifted_images(
     space: LatentSpace, latents: torch.Tensor, shift: torch.Tensor, sizes: tuple[int, ...]
 ) -> torch.Tensor:

@@ -14,10 +14,11 @@ from ..models.explained_model import ExplainedModel
 from ..segmentation import read_segmentation
 from ..volume import Volume, check_volume, read_image2d, read_volume
 from .answer import choose_answer
-from .directions import Direction, FinderSettings, resolved
-from .directions_store import FILE_NAME, DirectionSet, kept_path
+from .directions import Direction
+from .expected_cost import foretell_counterfactual
+from .expected_work import SAMPLES_OF_SPREAD
 from .explained_images import ImageAnswer, image_predictor
-from .finding import find_directions, generated_answer, target_key, weak_points
+from .finding import known_directions, new_directions, weak_points
 from .inversion import Inversion, invert
 from .latent_sample import draw_sample
 from .paths import CounterfactualPath, GradientPath
@@ -37,7 +38,6 @@ LARGEST_GAP_SPREADS = 0.25
 """Of a regression's values, in SDs over the generator's images."""
 PREDICTION_TOLERANCE = 0.005
 """To which a wanted probability is reached."""
-SAMPLES_OF_SPREAD = 64
 PLAN = (("Preparing", 0.05), ("Rebuilding the image", 0.5), ("Changing the image", 0.3), ("Writing", 0.15))
 
 
@@ -144,7 +144,11 @@ def explain(
     if options.wanted is not None:
         answer.answer.check_wanted(options.wanted)
     own = float(answer.answer.value(output))
-    known = _directions(setting, model, answer, options, context)
+    known = known_directions(setting, model, answer, options, context.seed)
+    missing = known is None and options.method != "local"
+    foretell_counterfactual(setting, answer, scan.grid.voxel_count, options, context, missing)
+    if missing:
+        known = new_directions(setting, model, answer, options, context)
     spread = known.values_spread if known else _spread(setting, answer)
     context.progress.plan(PLAN)
     context.progress.stage("Rebuilding the image", options.steps)
@@ -230,45 +234,6 @@ def _path(
         )
     leading = setting.moving(options.subspace)
     return GradientPath(setting.space, start, answer, setting.geometry, options.reach, leading)
-
-
-def _directions(
-    setting: Setting,
-    model: ExplainedModel,
-    answer: ImageAnswer,
-    options: ExplainCounterfactualOptions,
-    context: Context,
-) -> DirectionSet | None:
-    """Given ones, those beside the generator, those found before, or found now; None for the gradient path."""
-    target = target_key(answer.answer)
-    if options.directions:
-        given = DirectionSet.load(Path(options.directions))
-        given.check(model.digest, setting.digest, target, Path(options.directions).name)
-        return given
-    if options.method == "local":
-        return None
-    beside = setting.stored.source / FILE_NAME
-    if beside.is_file():
-        shipped = DirectionSet.load(beside)
-        fits = (shipped.model_digest, shipped.generator_digest, shipped.target) == (
-            model.digest, setting.digest, target)  # fmt: skip
-        if fits and options.method == "auto" and options.subspace == "auto":
-            return shipped
-    moving, method = setting.moving(options.subspace), resolved(options.method, answer.answer.is_class)
-    kept = kept_path(model.digest, setting.digest, target, f"{method}-{moving}", options.samples, context.seed)
-    if kept.is_file():
-        found = DirectionSet.load(kept)
-        found.check(model.digest, setting.digest, target)
-        return found
-    context.log(f"Directions are found on {options.samples} generated images; later runs use them again.")
-    generated = generated_answer(setting, model, options.target, options.against, options.decision)
-    found = find_directions(
-        setting, generated, [method], FinderSettings(leading=moving), samples=options.samples,
-        seed=context.seed, judged=12, reach=options.reach, progress=context.progress,
-    )  # fmt: skip
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    found.save(kept)
-    return found
 
 
 def _spread(setting: Setting, answer: ImageAnswer) -> float:

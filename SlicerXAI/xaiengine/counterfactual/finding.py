@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,12 +14,15 @@ from ..progress import Progress
 from .answer import Answer, choose_answer
 from .directions import METHODS, Direction, FinderSettings, extra_passes, find, resolved
 from .directions_scoring import SHIFTS, score_direction
-from .directions_store import FILE_NAME, DirectionSet
+from .directions_store import FILE_NAME, DirectionSet, kept_path
+from .expected_cost import foretell, measure_cost
+from .expected_work import JUDGED, directions_work
 from .explained_images import ImageAnswer, image_predictor
 from .latent_sample import LatentSample, draw_sample
 from .setting import Setting, check_channels, load_setting
 
 if TYPE_CHECKING:
+    from ..tasks.explain_counterfactual import ExplainCounterfactualOptions
     from ..tasks.find_directions import FindDirectionsOptions
     from ..tasks.task import Context, Outcome
 
@@ -42,9 +47,16 @@ def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
         style_images=options.style_images, channels=options.channels,
     )  # fmt: skip
     methods = chosen_methods(options.methods, answer.answer.is_class)
+
+    def tell(image_seconds: float) -> None:
+        cost = measure_cost(setting.space, answer, "gradient" in methods, image_seconds)
+        foretell(
+            directions_work(methods, setting.space, settings, options.samples, options.judged), cost, answer, context
+        )
+
     found = find_directions(
         setting, answer, methods, settings, samples=options.samples, seed=context.seed, judged=options.judged,
-        reach=options.reach, progress=context.progress,
+        reach=options.reach, progress=context.progress, timed=tell,
     )  # fmt: skip
     found.save(context.output.path(FILE_NAME))
     context.output.add(
@@ -101,16 +113,20 @@ def find_directions(
     judged: int,
     reach: float,
     progress: Progress,
-    plan: bool = True,
+    timed: Callable[[float], None] = lambda seconds: None,
 ) -> DirectionSet:
-    """Directions by several methods from one sample, each with its figures on held-out latents."""
+    """Directions by several methods from one sample, each with its figures on held-out latents.
+
+    ``timed``: see :func:`latent_sample.draw_sample`.
+    """
     space, geometry = setting.space, setting.geometry
     extra = sum(extra_passes(method, space, settings) for method in methods)
     judging = len(methods) * settings.count * judged * 2 * len(SHIFTS)
-    if plan:
-        progress.plan(list(zip(STAGES, (samples, max(extra, 0.02 * samples), judging))))
+    progress.plan(list(zip(STAGES, (samples, max(extra, 0.02 * samples), judging))))
     progress.stage(STAGES[0], samples)
-    sample = draw_sample(space, answer, samples, seed=seed, leading=settings.leading, progress=progress)
+    sample = draw_sample(
+        space, answer, samples, seed=seed, leading=settings.leading, progress=progress, timed=timed
+    )
     fitted, held_out = sample.divided()
     progress.stage(STAGES[1], extra)
     found: list[Direction] = []
@@ -136,6 +152,62 @@ def find_directions(
         settings={"methods": methods, "samples": samples, "seed": seed, "moving_latents": settings.leading,
                   "values_range": list(answers_range(sample))},
     )  # fmt: skip
+
+
+def known_directions(
+    setting: Setting, model: ExplainedModel, answer: ImageAnswer, options: ExplainCounterfactualOptions, seed: int
+) -> DirectionSet | None:
+    """Directions that are given, lie beside the generator or were found before; None where there are none, and for
+    the gradient path.
+    """
+    target = target_key(answer.answer)
+    if options.directions:
+        given = DirectionSet.load(Path(options.directions))
+        given.check(model.digest, setting.digest, target, Path(options.directions).name)
+        return given
+    if options.method == "local":
+        return None
+    beside = setting.stored.source / FILE_NAME
+    if beside.is_file():
+        shipped = DirectionSet.load(beside)
+        fits = (shipped.model_digest, shipped.generator_digest, shipped.target) == (
+            model.digest, setting.digest, target)  # fmt: skip
+        if fits and options.method == "auto" and options.subspace == "auto":
+            return shipped
+    kept = _kept_path(setting, answer, options, seed)
+    if not kept.is_file():
+        return None
+    found = DirectionSet.load(kept)
+    found.check(model.digest, setting.digest, target)
+    return found
+
+
+def _kept_path(setting: Setting, answer: ImageAnswer, options: ExplainCounterfactualOptions, seed: int) -> Path:
+    """Where directions that are found now are kept for later runs."""
+    method = f"{resolved(options.method, answer.answer.is_class)}-{setting.moving(options.subspace)}"
+    digest, target = answer.predictor.model.digest, target_key(answer.answer)
+    return kept_path(digest, setting.digest, target, method, options.samples, seed)
+
+
+def new_directions(
+    setting: Setting,
+    model: ExplainedModel,
+    answer: ImageAnswer,
+    options: ExplainCounterfactualOptions,
+    context: Context,
+) -> DirectionSet:
+    """Directions for one explanation, found by its method and kept for later ones."""
+    context.log(f"Directions are found on {options.samples} generated images; later runs use them again.")
+    generated = generated_answer(setting, model, options.target, options.against, options.decision)
+    found = find_directions(
+        setting, generated, [resolved(options.method, answer.answer.is_class)],
+        FinderSettings(leading=setting.moving(options.subspace)), samples=options.samples, seed=context.seed,
+        judged=JUDGED, reach=options.reach, progress=context.progress,
+    )  # fmt: skip
+    kept = _kept_path(setting, answer, options, context.seed)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found.save(kept)
+    return found
 
 
 def target_key(answer: Answer) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,13 +43,12 @@ class LatentSample:
 
     def divided(self) -> tuple[LatentSample, LatentSample]:
         """The part to fit on and the part to judge on; samples are in random order already."""
-        count = max(2, round(HELD_OUT * len(self.values)))
+        sizes = list(sample_sizes(len(self.values), bool(self.paired)))
         if not self.paired:
-            places = torch.arange(len(self.values)).split([len(self.values) - count, count])
+            places = torch.arange(len(self.values)).split(sizes)
         else:
-            half, left = len(self.values) // 2, max(1, count // 2)
-            pairs = torch.arange(half).split([half - left, left])
-            places = [torch.cat([part, part + half]) for part in pairs]
+            half = len(self.values) // 2
+            places = [torch.cat([part, part + half]) for part in torch.arange(half).split([n // 2 for n in sizes])]
         return tuple(LatentSample(self.latents[part], self.values[part], self.paired) for part in places)
 
     def centred(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,6 +63,14 @@ class LatentSample:
         return within(self.latents), within(self.values)
 
 
+def sample_sizes(count: int, paired: bool) -> tuple[int, int]:
+    """How many latents are fitted on, and how many judged on, of those that are drawn for ``count``."""
+    drawn = 2 * ((count + 1) // 2) if paired else count
+    held_out = max(2, round(HELD_OUT * drawn))
+    held_out -= held_out % 2 if paired else 0
+    return drawn - held_out, held_out
+
+
 def draw_sample(
     space: LatentSpace,
     answer: ImageAnswer,
@@ -70,9 +79,10 @@ def draw_sample(
     seed: int = 0,
     leading: int = 0,
     progress: Progress | None = None,
+    timed: Callable[[float], None] = lambda seconds: None,
 ) -> LatentSample:
     """Draw latents, make their images and ask the model for each, in batches; in pairs if only ``leading``
-    move.
+    move. ``timed`` is told what an image takes after two batches, of which the first also prepares.
 
     Raises:
         ModelError: the model says the same of every image, so that there is no direction to be found, or gives
@@ -81,10 +91,18 @@ def draw_sample(
     """
     paired = leading if 0 < leading < space.dimension else 0
     latents = _pairs(space, (count + 1) // 2, paired, seed) if paired else space.sample(count, seed)
-    values = []
+    values: list[torch.Tensor] = []
+    seconds: list[float] = []
+    parts = latents.split(BATCH)
     with torch.no_grad():
-        for part in latents.split(BATCH):
+        for part in parts:
+            start = time.perf_counter()
             values.append(answer(space.decode(part)))
+            if len(seconds) < 2:
+                float(values[-1].sum())  # on a GPU: wait until it is done
+                seconds.append((time.perf_counter() - start) / len(part))
+                if len(seconds) == min(2, len(parts)):
+                    timed(min(seconds))
             if progress is not None:
                 progress.advance(len(part))
     sample = LatentSample(latents, torch.cat(values), paired)

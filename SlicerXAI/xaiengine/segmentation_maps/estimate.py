@@ -10,7 +10,7 @@ import torch
 
 from ..attribution.bottleneck_options import BottleneckSettings
 from ..console import duration
-from ..device import available_memory
+from ..device import available_memory, used_memory
 from ..tail import Tail
 from .explaining import Explaining
 from .method_list import Method
@@ -113,23 +113,15 @@ def estimate(job: Explaining, methods: Sequence[Method], cost: WindowCost) -> Es
     scan = job.scan
     image, output = scan.image.nbytes, scan.output.nbytes
     maps = image * (len(job.targets) + 1) * 3
-    memory = int(cost.graph_bytes * scan.windows.batch_size * 1.5 + 2 * output + 3 * image + maps + _base())
+    held = used_memory(scan.image.device)
+    memory = int(cost.graph_bytes * scan.windows.batch_size * 1.5 + 2 * output + 3 * image + maps + held)
     return Estimate(forward, backward, sum(per_method.values()), memory, per_method)
-
-
-def _base() -> int:
-    """What the process holds already, as far as the system tells."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as stream:
-            return int(stream.read().split()[1]) * 4096
-    except (OSError, ValueError, IndexError):
-        return 600 * 2**20
 
 
 def memory_warning(expected: Estimate, job: Explaining) -> str:
     """Said when the explanation may not fit; empty otherwise."""
     free = available_memory(job.scan.image.device)
-    if expected.memory - _base() < free:
+    if expected.memory - used_memory(job.scan.image.device) < free:
         return ""
     return (
         f"The explanation may need {expected.memory / 2**30:.1f} GB; {free / 2**30:.1f} GB are free. Crop the scan, "

@@ -102,7 +102,6 @@ class ExplainCounterfactual(Task):
         "each with the model's prediction, and what had to change. For research, not for diagnosis."
     )
     Options = ExplainCounterfactualOptions
-    foretells = False
     outputs = (
         OutputSpec("series", "sequence", "Series", "One image per prediction."),
         OutputSpec("difference", "volume", "Difference", "What the counterfactual changed, on the scan's grid."),

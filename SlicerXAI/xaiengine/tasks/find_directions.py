@@ -49,7 +49,6 @@ class FindDirections(Task):
         "changes, and says how well each does on held-out latents. For research, not for diagnosis."
     )
     Options = FindDirectionsOptions
-    foretells = False
     outputs = (
         OutputSpec("directions", "data", "Directions", "The directions, for explain-counterfactual (.safetensors)."),
         OutputSpec("table", "table", "Figures", "How each direction does on held-out latents."),
