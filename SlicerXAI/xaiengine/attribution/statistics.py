@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..atomic import written_whole
 from ..errors import InputError, ModelError, OptionError
+from ..tensor_file import write_tensors
 
 Scope = Literal["position", "channel"]
 
@@ -73,13 +73,7 @@ class ReferenceStatistics:
 
     def save(self, path: Path | str) -> None:
         """Write as safetensors, whole or not at all."""
-        from safetensors.torch import save_file
-
-        tensors = {
-            "mean": self.mean.cpu().float().contiguous(),
-            "std": self.std.cpu().float().contiguous(),
-            "active": self.active.cpu().to(torch.uint8).contiguous(),
-        }
+        tensors = {"mean": self.mean.float(), "std": self.std.float(), "active": self.active.to(torch.uint8)}
         metadata = {f"user.{key}": str(value) for key, value in self.metadata.items()}
         metadata |= {
             "format": _FORMAT,
@@ -87,8 +81,7 @@ class ReferenceStatistics:
             "scope": self.scope,
             "after_relu": str(int(self.after_relu)),
         }
-        with written_whole(path) as temporary:
-            save_file(tensors, str(temporary), metadata=metadata)
+        write_tensors(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path | str) -> ReferenceStatistics:

@@ -20,11 +20,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from ..atomic import written_whole
 from ..errors import ModelError
 from ..job import explain, write_text_atomically
 from ..models.files import FolderFiles, ModelFiles
 from ..models.weights import read_state
+from ..tensor_file import write_tensors
 from .encoder import Encoder
 from .generator import Generator, GeneratorSettings
 from .latent_space import LatentSpace, LatentStatistics
@@ -123,13 +123,7 @@ def save_generator(
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], precision: torch.dtype) -> str:
-    from safetensors.torch import save
-
-    stored = {key: value.detach().to("cpu", precision).contiguous() for key, value in tensors.items()}
-    content = save(stored, metadata={"format": FORMAT})
-    with written_whole(path) as temporary:
-        temporary.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+    return write_tensors(path, {key: value.to(precision) for key, value in tensors.items()}, {"format": FORMAT})
 
 
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> StoredGenerator:

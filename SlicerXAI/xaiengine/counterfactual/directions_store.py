@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ..atomic import written_whole
 from ..cache_folder import cache_folder
 from ..errors import InputError
+from ..tensor_file import write_tensors
 from .directions import Direction
 
 FORMAT = "slicerxai directions 1"
@@ -42,12 +42,8 @@ class DirectionSet:
 
     def save(self, path: Path) -> None:
         """Write as safetensors, whole or not at all; what is said of the directions is JSON in the file's header."""
-        from safetensors.torch import save_file
-
-        tensors = {f"direction_{number}": item.vector.detach().float().cpu().contiguous()
-                   for number, item in enumerate(self.directions)}  # fmt: skip
-        with written_whole(path) as temporary:
-            save_file(tensors, str(temporary), {"format": FORMAT, "directions": json.dumps(self.described())})
+        tensors = {f"direction_{number}": item.vector.float() for number, item in enumerate(self.directions)}
+        write_tensors(path, tensors, {"format": FORMAT, "directions": json.dumps(self.described())})
 
     def described(self) -> dict[str, Any]:
         """Everything but the vectors, as JSON values."""

@@ -40,8 +40,9 @@ def save_state(folder: Path, trainer: GeneratorTrainer, mark: str, rows: Sequenc
     columns = list(dict.fromkeys(name for row in rows for name in row))
     write_text_atomically(folder / LOG_FILE, csv_text(columns, rows))
     content = {"version": _VERSION, "fingerprint": mark, **trainer.state()}
-    with written_whole(folder / STATE_FILE) as temporary:
-        torch.save(content, temporary)
+    # a stream of Python's, since torch's own writer calls a full disk an internal error
+    with written_whole(folder / STATE_FILE) as temporary, open(temporary, "wb") as stream:
+        torch.save(content, stream)
 
 
 def resume(folder: Path, trainer: GeneratorTrainer, mark: str) -> list[dict[str, Any]] | None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic import written_whole
 from ..cache_folder import cache_folder
 from ..errors import InputError, ModelError
 from ..job import write_text_atomically
 from ..models.explained_model import ExplainedModel
+from ..tensor_file import write_tensors
 from .dissection import Dissection
 
 FORMAT = "xaiengine-dissection-1"
@@ -38,8 +38,6 @@ _WORDS = (
 
 def save_dissection(path: Path, dissection: Dissection) -> tuple[Path, Path]:
     """Write ``path`` (.safetensors) and the JSON of the same name; both paths come back."""
-    from safetensors.torch import save_file
-
     arrays = {
         item.name: torch.from_numpy(np.array(getattr(dissection, item.name), order="C"))
         for item in fields(dissection)
@@ -48,8 +46,7 @@ def save_dissection(path: Path, dissection: Dissection) -> tuple[Path, Path]:
     words = {name: getattr(dissection, name) for name in _WORDS}
     text = json.dumps({"format": FORMAT, **words}, indent=1, ensure_ascii=False)
     description = path.with_suffix(".json")
-    with written_whole(path) as temporary:
-        save_file(arrays, str(temporary), metadata={"format": FORMAT, "model": dissection.model_digest})
+    write_tensors(path, arrays, {"format": FORMAT, "model": dissection.model_digest})
     write_text_atomically(description, text + "\n")
     return path, description
 
