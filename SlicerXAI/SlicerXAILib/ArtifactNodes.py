@@ -15,7 +15,16 @@ from .MapValues import MapSummary, summarize
 from .NrrdFile import NrrdHeader, readHeader, readVoxels
 from .ResultAttributes import STRONGEST
 from .TableNodes import addTable, chartFromTable, readColumns
-from .VoxelNodes import addSegmentation, addVolume, emptyImage, emptyLayers, fillLayers, readSegmentFields
+from .Translation import tr as _
+from .VoxelNodes import (
+    addSegmentation,
+    addVolume,
+    emptyImage,
+    emptyLayers,
+    fillLayers,
+    makeRightHanded,
+    readSegmentFields,
+)
 
 # A step that yields has done what takes a moment; what it returns at last is a node of the scene.
 Steps = Generator[None, None, Any]
@@ -62,8 +71,8 @@ class ArtifactNodes:
             summary = yield from inBackground(_summarized, slicer.util.arrayFromVolume(node), hints)
         else:
             image, values = emptyImage(header)
-            summary = yield from inBackground(_readMap, header, values, hints)
-            node = addVolume(image, header.ijkToRas, name)
+            ijkToRas, summary = yield from inBackground(_readMap, header, values, hints)
+            node = addVolume(image, ijkToRas, name)
         node.SetAttribute(STRONGEST, " ".join(str(index) for index in summary.strongest or ()))
         Display.setMapDisplay(node, hints, summary)
         return self._detached(node)
@@ -92,7 +101,7 @@ class ArtifactNodes:
         hints = artifact.get("display") or {}
         table = self._nodeOf(hints.get("table"))
         if table is None:
-            table = yield from self._table(path, uniqueNodeName(f"{name} table"), artifact)
+            table = yield from self._table(path, uniqueNodeName(_("{name} table").format(name=name)), artifact)
             self._describe(table, artifact)
         chart, *series = chartFromTable(table, name, hints)
         for node in series:
@@ -107,12 +116,14 @@ class ArtifactNodes:
         logic = slicer.modules.sequences.logic()
         browser = logic.GetFirstBrowserNodeForSequenceNode(node)
         if browser is None:
-            browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{name} browser")
+            browser = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLSequenceBrowserNode", _("{name} browser").format(name=name)
+            )
             browser.AddSynchronizedSequenceNode(node)
         logic.UpdateProxyNodesFromSequences(browser)
         proxy = browser.GetProxyNode(node)
         if proxy is not None:
-            proxy.SetName(f"{name} image")
+            proxy.SetName(_("{name} image").format(name=name))
             self._describe(proxy, artifact)
             if proxy.IsA("vtkMRMLScalarVolumeNode"):
                 Display.setMapDisplay(proxy, artifact.get("display") or {})
@@ -144,9 +155,12 @@ def uniqueNodeName(name: str) -> str:
 
 def _readMap(
     isStopped: Callable[[], bool], header: NrrdHeader, values: np.ndarray, hints: Mapping[str, Any]
-) -> MapSummary | None:
+) -> tuple[np.ndarray, MapSummary] | None:
     readVoxels(header, values, isStopped)
-    return None if isStopped() else summarize(values, hints)
+    if isStopped():
+        return None
+    ijkToRas = makeRightHanded(values, header.ijkToRas)
+    return ijkToRas, summarize(values, hints)
 
 
 def _summarized(_isStopped: Callable[[], bool], values: np.ndarray, hints: Mapping[str, Any]) -> MapSummary:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 
+from .Translation import tr as _
+from .Translation import translate
+
 NUMBER_OF_COLORS = 256
 _CLIPPED_BELOW = "XAI.ClippedBelow"
 
@@ -21,7 +24,6 @@ class _Ramp:
 
     name: str
     tag: str
-    description: str
     positions: tuple[float, ...]
     colors: tuple[tuple[float, float, float], ...]
     opacityPositions: tuple[float, ...]
@@ -38,7 +40,6 @@ class _Ramp:
 _HEAT = _Ramp(
     name="XAI Heat",
     tag="XAIHeat",
-    description="Evidence from none (transparent) to much (light yellow)",
     positions=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     colors=(
         (0.10, 0.03, 0.26),
@@ -56,7 +57,6 @@ _HEAT = _Ramp(
 _DIVERGING = _Ramp(
     name="XAI Diverging",
     tag="XAIDiverging",
-    description="Evidence against (blue), none (transparent), for (red)",
     positions=(0.0, 0.25, 0.5, 0.75, 1.0),
     colors=(
         (0.02, 0.19, 0.58),
@@ -134,10 +134,16 @@ def _isFilled(node: slicer.vtkMRMLColorTableNode) -> bool:
     return node.GetType() == slicer.vtkMRMLColorTableNode.User and node.GetNumberOfColors() == NUMBER_OF_COLORS
 
 
+def _description(ramp: _Ramp) -> str:
+    if ramp is _HEAT:
+        return _("Evidence from none (transparent) to much (light yellow)")
+    return _("Evidence against (blue), none (transparent), for (red)")
+
+
 def _fill(node: slicer.vtkMRMLColorTableNode, ramp: _Ramp) -> None:
     node.SetName(ramp.name)
-    node.SetDescription(ramp.description)
-    node.SetAttribute("Category", "Explainable AI")
+    node.SetDescription(_description(ramp))
+    node.SetAttribute("Category", translate("qSlicerAbstractCoreModule", "Explainable AI"))
     node.SetTypeToUser()
     node.SetNumberOfColors(NUMBER_OF_COLORS)
     for index, (red, green, blue, opacity) in enumerate(ramp.table()):

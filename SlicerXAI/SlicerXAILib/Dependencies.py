@@ -17,6 +17,7 @@ from pathlib import Path
 import slicer
 
 from .EngineErrors import EngineError
+from .Translation import tr as _
 
 REQUIREMENTS_FILE = Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt"
 REQUESTER = "SlicerXAI"
@@ -61,22 +62,25 @@ def missingRequirements(requirements: Sequence[Requirement] | None = None) -> li
 
 def torchProblem() -> str:
     """Say what is wrong with the installed torch and how to mend it; empty if it is whole or absent."""
-    again = "In the PyTorch Utils module click Uninstall, restart Slicer, and install it again."
+    again = _("In the PyTorch Utils module click Uninstall, restart Slicer, and install it again.")
     version = installedVersion("torch")
     isFound = importlib.util.find_spec("torch") is not None
     if version is None:
-        return f"There is a torch folder without its metadata: an installation was cut off. {again}" if isFound else ""
+        cutOff = _("There is a torch folder without its metadata: an installation was cut off. {again}")
+        return cutOff.format(again=again) if isFound else ""
     if not isFound:
-        return f"torch {version} is registered, but its files are gone. {again}"
+        return _("torch {version} is registered, but its files are gone. {again}").format(version=version, again=again)
     damaged = _damagedFiles("torch")
     if damaged:
-        return f"torch {version} is installed in part: {damaged[0]} is missing or cut off. {again}"
+        return _("torch {version} is installed in part: {file} is missing or cut off. {again}").format(
+            version=version, file=damaged[0], again=again
+        )
     wanted = _pinned("torchvision", "torch")
     if wanted and wanted != version.partition("+")[0]:
-        return (
-            f"torchvision {installedVersion('torchvision')} is made for torch {wanted}, but torch {version} is "
+        return _(
+            "torchvision {vision} is made for torch {wanted}, but torch {version} is "
             "installed. Uninstall torchvision, or install both again with the PyTorch Utils module."
-        )
+        ).format(vision=installedVersion("torchvision"), wanted=wanted, version=version)
     return ""
 
 
@@ -86,7 +90,7 @@ def whyNotReady() -> str:
     if problem:
         return problem
     missing = ", ".join(str(item) for item in missingRequirements())
-    return f"These Python packages are needed: {missing}." if missing else ""
+    return _("These Python packages are needed: {names}.").format(names=missing) if missing else ""
 
 
 def install(confirm: Callable[[str], bool], onlyCpu: bool = False) -> bool:
@@ -102,7 +106,8 @@ def install(confirm: Callable[[str], bool], onlyCpu: bool = False) -> bool:
     missing = missingRequirements()
     if not missing:
         return True
-    if not confirm("These Python packages will be installed: " + ", ".join(str(item) for item in missing)):
+    names = ", ".join(str(item) for item in missing)
+    if not confirm(_("These Python packages will be installed: {names}").format(names=names)):
         return False
     torch = [item for item in missing if item.name == "torch"]
     if torch:
@@ -115,13 +120,12 @@ def install(confirm: Callable[[str], bool], onlyCpu: bool = False) -> bool:
 def offlineInstructions() -> str:
     """Say how to bring the packages to a machine without network."""
     names = " ".join(f'"{item}"' for item in missingRequirements() or readRequirements())
-    return (
-        "On a machine with network, the same operating system and the same Slicer, run in a terminal:\n"
-        f"  PythonSlicer -m pip download {names} -d wheels\n"
-        f"(for torch without GPU support, a tenth of the size, add: --extra-index-url {CPU_WHEELS})\n"
-        "Copy the folder wheels to this machine and run:\n"
-        f"  PythonSlicer -m pip install --no-index --find-links wheels {names}"
-    )
+    return _(
+        "On a machine with network, the same operating system and the same Slicer, run in a "
+        "terminal:\n  PythonSlicer -m pip download {names} -d wheels\n(for torch without GPU support, "
+        "a tenth of the size, add: --extra-index-url {address})\nCopy the folder wheels to this "
+        "machine and run:\n  PythonSlicer -m pip install --no-index --find-links wheels {names}"
+    ).format(names=names, address=CPU_WHEELS)
 
 
 def _installTorch(requirement: Requirement, onlyCpu: bool) -> None:
@@ -129,8 +133,8 @@ def _installTorch(requirement: Requirement, onlyCpu: bool) -> None:
         import PyTorchUtils
     except ImportError as error:
         raise EngineError(
-            "torch is not installed, and the PyTorch extension, which installs it, is missing.",
-            "Install the PyTorch extension in the Extensions Manager, restart Slicer and try again.",
+            _("torch is not installed, and the PyTorch extension, which installs it, is missing."),
+            _("Install the PyTorch extension in the Extensions Manager, restart Slicer and try again."),
         ) from error
     logic = PyTorchUtils.PyTorchUtilsLogic()
     wanted = {"torchVersionRequirement": f">={requirement.minimum}"}
@@ -138,7 +142,7 @@ def _installTorch(requirement: Requirement, onlyCpu: bool) -> None:
         wanted["forceComputationBackend"] = "cpu"
     if logic.installTorch(askConfirmation=False, **wanted) is None:
         raise EngineError(
-            "torch could not be installed.", "See the log, and install it with the PyTorch Utils module."
+            _("torch could not be installed."), _("See the log, and install it with the PyTorch Utils module.")
         )
 
 

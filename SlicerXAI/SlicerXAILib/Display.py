@@ -42,9 +42,7 @@ def setMapDisplay(
         setThreshold(volumeNode, float(least), summary.highest)
 
 
-def setThreshold(
-    volumeNode: slicer.vtkMRMLScalarVolumeNode, threshold: float, highest: float | None = None
-) -> None:
+def setThreshold(volumeNode: slicer.vtkMRMLScalarVolumeNode, threshold: float, highest: float | None = None) -> None:
     """Draw a map only where it is at least ``threshold`` (in its units); a signed map where either sign is.
 
     :param highest: the map's highest value; found here otherwise.

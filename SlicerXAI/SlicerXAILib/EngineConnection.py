@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from .EngineErrors import EngineCrashed, EngineError
 from .ProcessTree import describeExit, killProcessTree, startProcess
+from .Translation import tr as _
 
 _LAST_WORDS = 40
 
@@ -27,7 +28,8 @@ class EngineConnection:
             self._process = startProcess(command, environment)
         except OSError as error:
             raise EngineError(
-                f"The engine could not be started: {error}.", "Check that this program exists: " + command[0]
+                _("The engine could not be started: {reason}.").format(reason=error),
+                _("Check that this program exists: {program}").format(program=command[0]),
             ) from error
         self._errorReader = self._startReader(self._readErrors, self._process.stderr)
         self._startReader(self._readEvents, self._process.stdout)
@@ -88,11 +90,15 @@ class EngineConnection:
     def crash(self) -> EngineCrashed:
         """Describe the end of the process with the last lines that it wrote."""
         lastWords = "\n".join(self._lastWords)
-        ending = next((line for line in reversed(self._lastWords) if line.strip()), "it said nothing")
+        ending = next((line for line in reversed(self._lastWords) if line.strip()), _("it said nothing"))
         return EngineCrashed(
-            f"The engine {describeExit(self._process.poll())}; its last words: {ending.strip()}",
-            "Try again; if it happens again, choose the CPU or a smaller volume (memory may be short), "
-            "and see the log.",
+            _("The engine {ended}; its last words: {words}").format(
+                ended=describeExit(self._process.poll()), words=ending.strip()
+            ),
+            _(
+                "Try again; if it happens again, choose the CPU or a smaller volume (memory may be short), "
+                "and see the log."
+            ),
             lastWords,
         )
 

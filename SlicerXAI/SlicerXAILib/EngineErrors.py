@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .Translation import tr as _
+
 
 class EngineError(RuntimeError):
     """A job that did not give a result.
@@ -24,7 +26,7 @@ class JobCancelled(EngineError):
     """The user stopped the job."""
 
     def __init__(self) -> None:
-        super().__init__("The job was cancelled.")
+        super().__init__(_("The job was cancelled."))
 
 
 class NodeError(EngineError):

@@ -15,6 +15,7 @@ from .EngineConnection import EngineConnection
 from .EngineErrors import EngineError, JobCancelled
 from .PythonExecutable import engineEnvironment, findPythonExecutable
 from .Signal import Signal
+from .Translation import tr as _
 
 _POLL_SECONDS = 0.05
 # What a job is given to stop by itself, which keeps the model loaded, before the process is ended.
@@ -182,7 +183,7 @@ class EngineProcess:
 
     def _send(self, message: dict[str, Any], onlyCpu: bool) -> str:
         if self._jobId is not None:
-            raise EngineError("The engine is busy with another job.", "Wait for it, or cancel it.")
+            raise EngineError(_("The engine is busy with another job."), _("Wait for it, or cancel it."))
         self._ensureStarted(onlyCpu)
         self._jobId = uuid.uuid4().hex
         self._cancelling = False
@@ -193,7 +194,7 @@ class EngineProcess:
         end = None if timeout is None else time.monotonic() + timeout
         while not outcome:
             if end is not None and time.monotonic() > end:
-                raise TimeoutError(f"The job has not ended after {timeout} s.")
+                raise TimeoutError(_("The job has not ended after {seconds} s.").format(seconds=timeout))
             self.processEvents(_POLL_SECONDS)
             if idle is not None:
                 idle()
@@ -270,7 +271,7 @@ class EngineProcess:
 
 def _reportedError(report: Mapping[str, Any]) -> EngineError:
     return EngineError(
-        report.get("message") or "The engine reported an error without a message.",
+        report.get("message") or _("The engine reported an error without a message."),
         report.get("remedy") or "",
         report.get("details") or "",
     )

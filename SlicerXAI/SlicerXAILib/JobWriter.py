@@ -16,6 +16,7 @@ import vtk
 from .EngineErrors import NodeError
 from .MarkupInputs import boxLabels, labelMapNode, pointText
 from .ResultAttributes import PROVENANCE, RESULT_NAME, ROLE, TASK
+from .Translation import tr as _
 
 SCAN = "volume"
 # Of the folder beside its destination in which the engine collects a result.
@@ -37,8 +38,8 @@ class JobFolder:
             self.path = Path(tempfile.mkdtemp(prefix="xai-job-", dir=str(parent)))
         except OSError as error:
             raise NodeError(
-                f"The temporary folder {parent} cannot be written: {error}.",
-                "Choose another one in Edit / Application Settings / General.",
+                _("The temporary folder {folder} cannot be written: {error}.").format(folder=parent, error=error),
+                _("Choose another one in Edit / Application Settings / General."),
             ) from error
         self.keepsOutput = bool(output)
         self.output = Path(output).resolve() if output else self.path / "output"
@@ -76,8 +77,10 @@ class JobFolder:
         if value.IsA("vtkMRMLScalarVolumeNode") and not value.IsA("vtkMRMLTensorVolumeNode"):
             return self._writeVolume(value, name)
         raise NodeError(
-            f"{value.GetName()} is a {value.GetNodeTagName()}, which the engine does not read.",
-            "Choose a volume or a segmentation.",
+            _("{name} is a {kind}, which the engine does not read.").format(
+                name=value.GetName(), kind=value.GetNodeTagName()
+            ),
+            _("Choose a volume or a segmentation."),
         )
 
     def writeOption(self, name: str, value: Any) -> Any:
@@ -108,7 +111,9 @@ class JobFolder:
     def _writeVolume(self, node: slicer.vtkMRMLScalarVolumeNode, name: str) -> str:
         image = node.GetImageData()
         if image is None or image.GetNumberOfPoints() == 0:
-            raise NodeError(f"The volume {node.GetName()} holds no voxels.", "Choose another volume.")
+            raise NodeError(
+                _("The volume {name} holds no voxels.").format(name=node.GetName()), _("Choose another volume.")
+            )
         copy = node.NewInstance()
         copy.SetName(node.GetName())
         copy.CopyOrientation(node)
@@ -142,7 +147,9 @@ class JobFolder:
         self, node: slicer.vtkMRMLSegmentationNode, name: str, segments: str | Sequence[str] | None = None
     ) -> str:
         if node.GetSegmentation().GetNumberOfSegments() == 0:
-            raise NodeError(f"The segmentation {node.GetName()} has no segments.", "Choose another one.")
+            raise NodeError(
+                _("The segmentation {name} has no segments.").format(name=node.GetName()), _("Choose another one.")
+            )
         copy = slicer.vtkMRMLSegmentationNode()
         copy.SetName(node.GetName())
         segmentation = slicer.vtkSegmentation()
@@ -152,15 +159,17 @@ class JobFolder:
         copy.SetAndObserveSegmentation(segmentation)
         if not copy.CreateBinaryLabelmapRepresentation():
             raise NodeError(
-                f"The segmentation {node.GetName()} cannot be turned into a labelmap.",
-                "Check its segments in the Segment Editor.",
+                _("The segmentation {name} cannot be turned into a labelmap.").format(name=node.GetName()),
+                _("Check its segments in the Segment Editor."),
             )
         self._applyParentTransform(node, copy)
         return self._write(copy, slicer.vtkMRMLSegmentationStorageNode(), self.path / f"{name}.seg.nrrd")
 
     def _writeBox(self, node: slicer.vtkMRMLMarkupsROINode, name: str) -> str:
         if self._grid is None:
-            raise NodeError(f"The box of {node.GetName()} needs a scan.", "Give the scan as a volume.")
+            raise NodeError(
+                _("The box of {name} needs a scan.").format(name=node.GetName()), _("Give the scan as a volume.")
+            )
         labels = labelMapNode(*boxLabels(node, *self._grid), node.GetName())
         return self._write(labels, slicer.vtkMRMLVolumeArchetypeStorageNode(), self.path / f"{name}.nrrd")
 
@@ -168,15 +177,16 @@ class JobFolder:
         transformNode = node.GetParentTransformNode()
         if transformNode is not None:
             self.notes.append(
-                f"{node.GetName()} lies under the transform {transformNode.GetName()}: its point counts where it is "
-                "shown."
+                _("{name} lies under the transform {transform}: its point counts where it is shown.").format(
+                    name=node.GetName(), transform=transformNode.GetName()
+                )
             )
         return pointText(node)
 
     def _writeFolder(self, name: str, items: Sequence[Any]) -> str:
         """Write volumes, or copy files, into a folder of their own."""
         if not items:
-            raise NodeError(f"{name} holds no volumes.", "Choose others.")
+            raise NodeError(_("{name} holds no volumes.").format(name=name), _("Choose others."))
         (self.path / name).mkdir()
         for index, item in enumerate(items):
             file = f"{name}/{index:04d}"
@@ -199,15 +209,20 @@ class JobFolder:
             transformNode.GetTransformToWorld(toWorld)
             copy.ApplyTransform(toWorld)
         self.notes.append(
-            f"{node.GetName()} lies under the transform {transformNode.GetName()}: a copy with the transform "
-            "applied was explained, and the results lie where it is shown."
+            _(
+                "{name} lies under the transform {transform}: a copy with the transform applied was "
+                "explained, and the results lie where it is shown."
+            ).format(name=node.GetName(), transform=transformNode.GetName())
         )
 
     def _write(self, node: Any, storage: Any, path: Path) -> str:
         storage.SetFileName(str(path))
         storage.SetUseCompression(0)
         if not storage.WriteData(node):
-            raise NodeError(f"{node.GetName()} could not be written to {path}.", "Check that the disk is not full.")
+            raise NodeError(
+                _("{name} could not be written to {path}.").format(name=node.GetName(), path=path),
+                _("Check that the disk is not full."),
+            )
         return str(path)
 
 
@@ -223,8 +238,11 @@ def _keepSegments(segmentation: slicer.vtkSegmentation, wanted: Sequence[str], n
     }
     unknown = [item for item in wanted if item not in names and item not in names.values()]
     if unknown or not wanted:
-        what = f"has no segment called {unknown[0]}" if unknown else "was given without the name of a segment"
-        raise NodeError(f"{name} {what}.", f"Its segments are: {', '.join(names.values())}.")
+        if unknown:
+            what = _("{name} has no segment called {segment}.").format(name=name, segment=unknown[0])
+        else:
+            what = _("{name} was given without the name of a segment.").format(name=name)
+        raise NodeError(what, _("Its segments are: {names}.").format(names=", ".join(names.values())))
     for identity, title in names.items():
         if identity not in wanted and title not in wanted:
             segmentation.RemoveSegment(identity)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .Translation import tr as _
+
 _PICTURE_TYPES = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -58,4 +60,6 @@ class LoadedResult:
         nodes = self.__dict__.get("nodes", {})
         if role in nodes:
             return nodes[role]
-        raise AttributeError(f"The result has no {role}; it has {', '.join(nodes) or 'no nodes'}.")
+        raise AttributeError(
+            _("The result has no {role}; it has {names}.").format(role=role, names=", ".join(nodes) or _("no nodes"))
+        )

@@ -23,6 +23,7 @@ from .TaskArguments import sortArguments
 from .TaskDescriptions import describeOptions, findTask
 from .TaskRun import TaskRun
 from .TorchProbe import TorchReport, probeTorch
+from .Translation import tr as _
 
 ProgressCallback = Callable[[float, str], Any]
 
@@ -161,7 +162,7 @@ class XAILogic(ConsoleTasks):
         :raises EngineError: packages are missing, an input cannot be used, or another task is running.
         """
         if any(name == "volume" and node is None for name, node in inputs.items()):
-            raise NodeError("No volume was given.", "Choose the volume to explain.")
+            raise NodeError(_("No volume was given."), _("Choose the volume to explain."))
         self._requirePackages()
         run = TaskRun(self.engine, task, inputs, options or {}, _temporaryPath(), model=str(model), **more)
         self._runs.append(run)
@@ -213,7 +214,7 @@ class XAILogic(ConsoleTasks):
 
     def _requirePackages(self) -> None:
         if self.engine.processId is None and (problem := Dependencies.whyNotReady()):
-            raise EngineError(problem, "The panel of SlicerXAI installs what is missing.")
+            raise EngineError(problem, _("The panel of SlicerXAI installs what is missing."))
 
     def _follow(
         self,

@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from .EngineErrors import NodeError
+from .Translation import tr as _
 
 
 def pointText(node: slicer.vtkMRMLMarkupsNode) -> str:
@@ -22,7 +23,9 @@ def pointText(node: slicer.vtkMRMLMarkupsNode) -> str:
             position = [0.0, 0.0, 0.0]
             node.GetNthControlPointPositionWorld(index, position)
             return ",".join(f"{value:.4f}" for value in position)
-    raise NodeError(f"The markup {node.GetName()} holds no point.", "Place a point in the scan.")
+    raise NodeError(
+        _("The markup {name} holds no point.").format(name=node.GetName()), _("Place a point in the scan.")
+    )
 
 
 def boxLabels(
@@ -77,4 +80,6 @@ def _bounds(boxToVoxel: np.ndarray, half: np.ndarray, shape: tuple[int, int, int
 
 
 def _outside(roi: Any) -> NodeError:
-    return NodeError(f"The box of {roi.GetName()} holds no voxel of the scan.", "Move the ROI into the scan.")
+    return NodeError(
+        _("The box of {name} holds no voxel of the scan.").format(name=roi.GetName()), _("Move the ROI into the scan.")
+    )

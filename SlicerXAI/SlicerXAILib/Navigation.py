@@ -10,6 +10,7 @@ import vtk
 from .MapValues import strongestVoxel
 from .ResultAttributes import STRONGEST
 from .TableNodes import chartFromTable
+from .Translation import tr as _
 
 # "centroid R (mm)", "peak A (mm)", "R (mm)"
 _COORDINATE = re.compile(r"^(.*\b|)([RAS]) \(mm\)$")
@@ -65,7 +66,7 @@ def barChart(tableNode: slicer.vtkMRMLTableNode) -> slicer.vtkMRMLPlotChartNode 
     The chart is made once for each table. The column drawn is the first share in percent, or else the first of
     numbers beside the one that names the rows.
     """
-    name = f"{tableNode.GetName()} chart"
+    name = _("{table} chart").format(table=tableNode.GetName())
     chart = slicer.mrmlScene.GetFirstNodeByName(name)
     if chart is not None and chart.IsA("vtkMRMLPlotChartNode"):
         return chart

@@ -162,7 +162,7 @@ def _copy(stream: BinaryIO, target: memoryview, isStopped: Callable[[], bool]) -
     while place < len(target) and not isStopped():
         count = stream.readinto(target[place : place + _BLOCK_BYTES])
         if not count:
-            raise EOFError("it ends too early")
+            raise EOFError(_("it ends too early"))
         place += count
 
 
@@ -173,10 +173,10 @@ def _unpack(stream: BinaryIO, target: memoryview, isStopped: Callable[[], bool])
         packed = unpacker.unconsumed_tail or stream.read(_BLOCK_BYTES)
         block = unpacker.decompress(packed, _BLOCK_BYTES)
         if not packed and not block:
-            raise EOFError("it ends too early")
+            raise EOFError(_("it ends too early"))
         if len(block) > len(target) - place:
-            raise ValueError("it holds more values than it says")
+            raise ValueError(_("it holds more values than it says"))
         target[place : place + len(block)] = block
         place += len(block)
     if unpacker.eof and place < len(target):
-        raise EOFError("it holds fewer values than it says")
+        raise EOFError(_("it holds fewer values than it says"))

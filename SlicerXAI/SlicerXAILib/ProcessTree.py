@@ -7,6 +7,8 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from .Translation import tr as _
+
 
 def startProcess(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
     """Start a process with text pipes, as the head of a process group of its own."""
@@ -53,13 +55,13 @@ def killProcessTree(process: subprocess.Popen, timeout: float = 5.0) -> None:
 def describeExit(returnCode: int | None) -> str:
     """Say how a process ended, in words that a user can search for."""
     if returnCode is None:
-        return "is still running"
+        return _("is still running")
     if returnCode == 0:
-        return "ended without a result"
+        return _("ended without a result")
     if returnCode > 0:
-        return f"ended with exit code {returnCode}"
+        return _("ended with exit code {code}").format(code=returnCode)
     try:
         name = signal.Signals(-returnCode).name
     except ValueError:
-        name = f"signal {-returnCode}"
-    return f"was ended by {name}"
+        name = _("signal {number}").format(number=-returnCode)
+    return _("was ended by {signal}").format(signal=name)

@@ -10,6 +10,7 @@ from typing import Any
 from .EngineErrors import EngineError
 from .ResultAttributes import PROVENANCE, TASK
 from .ResultRecord import namesOfInputs
+from .Translation import tr as _
 
 # Told in their own lines, or of no use to a reader.
 _TOLD = ("task", "job", "options", "seed", "device", "started", "seconds", "versions", "model")
@@ -33,8 +34,11 @@ def provenanceOf(node: Any) -> Provenance:
     """
     saved = node.GetAttribute(PROVENANCE) if node is not None else None
     if not saved:
-        name = node.GetName() if node is not None else "Nothing"
-        raise EngineError(f"{name} is no result of SlicerXAI.", "Choose a map, table or segmentation that it made.")
+        name = node.GetName() if node is not None else _("Nothing")
+        raise EngineError(
+            _("{name} is no result of SlicerXAI.").format(name=name),
+            _("Choose a map, table or segmentation that it made."),
+        )
     content = json.loads(saved)
     return Provenance(content, provenanceText(content, node.GetAttribute(TASK) or "", namesOfInputs(node)))
 
@@ -46,32 +50,34 @@ def provenanceText(content: Mapping[str, Any], task: str, inputs: Mapping[str, s
 
 def provenanceRows(content: Mapping[str, Any], task: str, inputs: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return what a reader must know to judge, or to repeat, a result: label and value."""
-    rows = [("Task", task or str(content.get("task") or ""))]
+    rows = [(_("Task"), task or str(content.get("task") or ""))]
     rows += [(_title(name), value) for name, value in inputs.items()]
     rows += _modelRows(content)
     job = content.get("job") or {}
     chosen = {name: value for name, value in (job.get("options") or {}).items() if name not in inputs}
-    rows.append(("Options", _pairs(chosen) or "as they come"))
-    for name in ("seed", "device", "started"):
+    rows.append((_("Options"), _pairs(chosen) or _("as they come")))
+    for name, label in (("seed", _("Seed")), ("device", _("Device")), ("started", _("Started"))):
         if content.get(name) is not None:
-            rows.append((_title(name), str(content[name])))
+            rows.append((label, str(content[name])))
     if content.get("seconds") is not None:
-        rows.append(("Took", f"{content['seconds']:.1f} s"))
+        rows.append((_("Took"), f"{content['seconds']:.1f} s"))
     rows += [(_title(name), _words(value)) for name, value in content.items() if name not in _TOLD]
     if content.get("versions"):
-        rows.append(("Versions", _pairs(content["versions"], " ")))
+        rows.append((_("Versions"), _pairs(content["versions"], " ")))
     return [(label, value) for label, value in rows if value != ""]
 
 
 def _modelRows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     model = content.get("model")
     if not isinstance(model, Mapping):
-        return [("Model", str(model or (content.get("job") or {}).get("model") or ""))]
-    rows = [("Model", str(model.get("name") or ""))]
-    rows += [("Model's source", str(model["source"]))] if model.get("source") else []
-    rows += [("Model's digest", str(model["digest"]))] if model.get("digest") else []
+        return [(_("Model"), str(model or (content.get("job") or {}).get("model") or ""))]
+    rows = [(_("Model"), str(model.get("name") or ""))]
+    rows += [(_("Model's source"), str(model["source"]))] if model.get("source") else []
+    rows += [(_("Model's digest"), str(model["digest"]))] if model.get("digest") else []
     known = ("name", "source", "digest")
-    return rows + [(f"Model's {name}", _words(value)) for name, value in model.items() if name not in known]
+    return rows + [
+        (_("Model's {name}").format(name=name), _words(value)) for name, value in model.items() if name not in known
+    ]
 
 
 def _title(name: str) -> str:
@@ -89,5 +95,5 @@ def _words(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_words(item) for item in value)
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from .EngineErrors import EngineError
+from .Translation import tr as _
 
 # The folder that holds the packages SlicerXAILib and xaiengine.
 PACKAGES_FOLDER = Path(__file__).resolve().parent.parent
@@ -25,8 +26,10 @@ def findPythonExecutable() -> str:
     if interpreter.stem.lower().startswith("python") and interpreter.is_file():
         return str(interpreter)
     raise EngineError(
-        f"No Python interpreter was found to run the engine: {sys.executable or 'nothing'} is not one.",
-        "Check that PythonSlicer lies in the bin folder of the Slicer installation.",
+        _("No Python interpreter was found to run the engine: {program} is not one.").format(
+            program=sys.executable or _("nothing")
+        ),
+        _("Check that PythonSlicer lies in the bin folder of the Slicer installation."),
     )
 
 

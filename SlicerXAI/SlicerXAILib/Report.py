@@ -18,7 +18,8 @@ from .ReportCharts import Chart, Series
 from .ReportPage import Section, TableText, pageText
 from .ResultLoader import readResult
 from .ResultRecord import namesOfInputs, resultOf
-from .TaskDescriptions import readTasks
+from .TaskDescriptions import readTasks, taskName
+from .Translation import tr as _
 
 _PLOT_KINDS = {"PlotTypeBar": "bar", "PlotTypeScatter": "scatter", "PlotTypeScatterBar": "bar"}
 
@@ -40,8 +41,8 @@ def writeReport(results: Any, path: str | Path) -> Path:
             told.add(loaded.record.GetID())
             sections.append(sectionOfNodes(loaded))
     if not sections:
-        raise EngineError("There is nothing to report.", "Choose a result.")
-    title = sections[0].title if len(sections) == 1 else "Explanations"
+        raise EngineError(_("There is nothing to report."), _("Choose a result."))
+    title = sections[0].title if len(sections) == 1 else _("Explanations")
     _write(Path(path), pageText(sections, title, datetime.now().strftime("%Y-%m-%d %H:%M")))
     return Path(path)
 
@@ -83,7 +84,9 @@ def sectionOfFolder(folder: Path) -> Section:
     for artifact in result["artifacts"]:
         path = folder / artifact["file"]
         if not path.is_file():
-            raise EngineError(f"The result lacks its file {artifact['file']}.", "Run the job again.")
+            raise EngineError(
+                _("The result lacks its file {file}.").format(file=artifact["file"]), _("Run the job again.")
+            )
         _addFile(section, tables, artifact, path)
     section.tables = list(tables.values())
     return section
@@ -91,7 +94,7 @@ def sectionOfFolder(folder: Path) -> Section:
 
 def _section(task: str, scan: str, values: Mapping[str, Any], warnings: Sequence[str]) -> Section:
     description = readTasks().get(task, {})
-    title = description.get("title") or task.replace("-", " ").capitalize()
+    title = taskName(task)
     section = Section(f"{title}: {scan}" if scan else title, description.get("description", ""))
     section.warnings = list(warnings)
     section.verdict = str(values.get("verdict") or "")
@@ -155,7 +158,7 @@ def _chartsOfNode(chart: slicer.vtkMRMLPlotChartNode) -> list[Chart]:
         if node is not None and node.GetTableNode() is not None:
             column = node.GetLabelColumnName() or node.GetXColumnName() or ""
             groups.setdefault((node.GetTableNode().GetID(), column, node.GetPlotType()), []).append(node)
-    return [_chartOfSeries(chart, nodes, column) for (_, column, _), nodes in groups.items()]
+    return [_chartOfSeries(chart, nodes, column) for (_table, column, _kind), nodes in groups.items()]
 
 
 def _chartOfSeries(chart: slicer.vtkMRMLPlotChartNode, nodes: Sequence[Any], column: str) -> Chart:
@@ -205,6 +208,9 @@ def _write(path: Path, text: str) -> None:
             stream.write(text)
         os.replace(temporary, path)
     except OSError as error:
-        raise EngineError(f"The report {path} cannot be written: {error}.", "Choose another folder.") from error
+        raise EngineError(
+            _("The report {path} cannot be written: {error}.").format(path=path, error=error),
+            _("Choose another folder."),
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from .Translation import tr as _
+
 # Okabe and Ito's colors, which readers with any color vision can tell apart.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _WIDTH, _HEIGHT = 640, 300
@@ -38,7 +40,7 @@ def chartSvg(chart: Chart) -> str:
     """Return the chart as an SVG element; a sentence where it has nothing to show."""
     values = [value for series in chart.series for value in series.values if math.isfinite(value)]
     if not values or not len(chart.x):
-        return f"<p>{escape(chart.title)}: nothing to show.</p>"
+        return "<p>" + escape(_("{title}: nothing to show.").format(title=chart.title)) + "</p>"
     return _Drawing(chart, values).svg()
 
 

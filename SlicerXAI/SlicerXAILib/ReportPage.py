@@ -8,6 +8,7 @@ from html import escape
 
 from .LoadedResult import Picture
 from .ReportCharts import Chart, chartSvg
+from .Translation import tr as _
 
 _MOST_ROWS = 200
 _NUMBER_CHARACTERS = set("0123456789+-.,eE%")
@@ -75,6 +76,8 @@ def pageText(sections: Sequence[Section], title: str, written: str) -> str:
     :param written: when, as a reader writes it.
     """
     body = "\n".join(_sectionText(section) for section in sections)
+    origin = _("Written {time} by SlicerXAI. For research, not for diagnosis.").format(time=written)
+    caution = _("Heat maps show what a model's answer rests on; they are no evidence that the answer is right.")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -85,9 +88,9 @@ def pageText(sections: Sequence[Section], title: str, written: str) -> str:
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p class="sub">Written {escape(written)} by SlicerXAI. For research, not for diagnosis.</p>
+<p class="sub">{escape(origin)}</p>
 {body}
-<footer>Heat maps show what a model's answer rests on; they are no evidence that the answer is right.</footer>
+<footer>{escape(caution)}</footer>
 </body>
 </html>
 """
@@ -100,7 +103,7 @@ def _sectionText(section: Section) -> str:
     parts += [f'<p class="verdict">{escape(section.verdict)}</p>'] if section.verdict else []
     parts += [f'<p class="warning">{escape(text)}</p>' for text in section.warnings]
     if section.values:
-        parts += ["<h3>In numbers</h3>", _listText(section.values)]
+        parts += [_heading(_("In numbers")), _listText(section.values)]
     parts += [_pictureText(picture) for picture in section.pictures]
     parts += [_tableText(table) for table in section.tables]
     parts += [
@@ -108,8 +111,12 @@ def _sectionText(section: Section) -> str:
     ]
     parts += [f"<h3>{escape(name)}</h3>\n<pre>{escape(text)}</pre>" for name, text in section.texts]
     if section.provenance:
-        parts += ["<h3>How this was made</h3>", _listText(section.provenance)]
+        parts += [_heading(_("How this was made")), _listText(section.provenance)]
     return "\n".join([*parts, "</section>"])
+
+
+def _heading(text: str) -> str:
+    return f"<h3>{escape(text)}</h3>"
 
 
 def _errorText(message: str, remedy: str, details: str) -> str:
@@ -120,9 +127,7 @@ def _errorText(message: str, remedy: str, details: str) -> str:
 def _pictureText(picture: Picture) -> str:
     caption = picture.description or picture.name[:1].upper() + picture.name[1:]
     source = f"data:{escape(picture.mediaType)};base64,{escape(picture.data)}"
-    return (
-        f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
-    )
+    return f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _listText(rows: Sequence[tuple[str, str]]) -> str:
@@ -135,8 +140,9 @@ def _tableText(table: TableText) -> str:
     lines = [_rowText(table.columns, row) for row in table.rows[:_MOST_ROWS]]
     about = f"<p>{escape(table.description)}</p>" if table.description else ""
     if len(table.rows) > _MOST_ROWS:
-        about += f"<p>The first {_MOST_ROWS} of {len(table.rows)} rows.</p>"
-    rows = "\n".join(lines) or f'<tr><td colspan="{max(1, len(table.columns))}">none</td></tr>'
+        cut = _("The first {shown} of {count} rows.").format(shown=_MOST_ROWS, count=len(table.rows))
+        about += f"<p>{escape(cut)}</p>"
+    rows = "\n".join(lines) or f'<tr><td colspan="{max(1, len(table.columns))}">{escape(_("none"))}</td></tr>'
     return (
         f'<h3>{escape(table.title)}</h3>\n{about}\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody>\n</table></div>"

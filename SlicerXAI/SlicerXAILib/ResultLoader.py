@@ -17,6 +17,7 @@ from .LoadedResult import LoadedResult, Picture
 from .ResultAttributes import INPUT_REFERENCE, PROVENANCE, RECORD_REFERENCE, RESULT_NAME, ROLE, TASK, UNITS
 from .ResultRecord import TaskCall, keepRecord
 from .SubjectHierarchy import addResultFolder, hasItem, placeInFolder, removeFolder
+from .TaskDescriptions import taskName
 from .Translation import tr as _
 
 
@@ -198,7 +199,7 @@ class ResultLoading:
         return self._inputNode if self._inputNode is not None and _isPresent(self._inputNode) else None
 
     def _addFolder(self) -> None:
-        title = self._loaded.task.replace("-", " ").capitalize()
+        title = taskName(self._loaded.task)
         self._loaded.folderItem = addResultFolder(self._explained(), f"{self._inputName} {title}".strip())
 
     def _nodeOf(self, role: str | None) -> Any:

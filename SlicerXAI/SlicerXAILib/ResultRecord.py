@@ -16,6 +16,7 @@ import slicer
 from .EngineErrors import EngineError
 from .LoadedResult import LoadedResult, Picture
 from .ResultAttributes import INPUT_REFERENCE, RECORD_REFERENCE
+from .Translation import tr as _
 
 _NODE_ROLE = "XAI.Node."
 _GIVEN_ROLE = "XAI.Given."
@@ -74,8 +75,11 @@ def resultOf(node: Any) -> LoadedResult:
     """
     record = recordOf(node)
     if record is None:
-        name = node.GetName() if node is not None else "Nothing"
-        raise EngineError(f"{name} is no result of SlicerXAI.", "Choose a map, table or segmentation that it made.")
+        name = node.GetName() if node is not None else _("Nothing")
+        raise EngineError(
+            _("{name} is no result of SlicerXAI.").format(name=name),
+            _("Choose a map, table or segmentation that it made."),
+        )
     content = _content(record)
     loaded = LoadedResult(
         task=content["task"],
@@ -169,8 +173,10 @@ class _Decoder:
         node = self._record.GetNodeReference(value["node"])
         if node is None:
             raise EngineError(
-                f"{value['name']}, which was given as {name}, is no longer in the scene.",
-                f"Load it again and give it: rerun(node, {name}=...).",
+                _("{node}, which was given as {name}, is no longer in the scene.").format(
+                    node=value["name"], name=name
+                ),
+                _("Load it again and give it: rerun(node, {name}=...).").format(name=name),
             )
         return (node, value["segments"]) if "segments" in value else node
 
@@ -179,11 +185,13 @@ def _callOfFiles(loaded: LoadedResult, leftOut: Collection[str]) -> TaskCall:
     """Return the call of a result that was read from a folder: its inputs are files."""
     job = loaded.provenance.get("job")
     if not job:
-        raise EngineError("It is not known how this result was asked for.", "Start the task anew.")
+        raise EngineError(_("It is not known how this result was asked for."), _("Start the task anew."))
     inputs = {name: path for name, path in job["inputs"].items() if name not in leftOut}
     gone = [path for path in inputs.values() if isinstance(path, str) and path and not Path(path).exists()]
     if gone:
-        raise EngineError(f"{gone[0]}, from which the result was made, is gone.", "Give the input anew.")
+        raise EngineError(
+            _("{file}, from which the result was made, is gone.").format(file=gone[0]), _("Give the input anew.")
+        )
     settings = {name: job[name] for name in ("model", "device", "seed", "trust_model") if name in job}
     return TaskCall(loaded.task, inputs, job["options"], settings)
 

@@ -9,6 +9,7 @@ from typing import Any
 import slicer
 
 from .EngineErrors import EngineError
+from .Translation import tr as _
 
 FOLDER = Path(__file__).resolve().parent.parent / "Resources" / "SampleData"
 CATEGORY = "SlicerXAI"
@@ -35,26 +36,33 @@ class SampleScan:
         files = [FOLDER / name for name in (self.file, self.segmentation) if name]
         missing = [path for path in files if not path.is_file()]
         if missing:
-            raise EngineError(f"The extension lacks its file {missing[0]}.", "Install the extension again.")
+            raise EngineError(
+                _("The extension lacks its file {file}.").format(file=missing[0]),
+                _("Install the extension again."),
+            )
         nodes = [slicer.util.loadVolume(str(files[0]), {"name": self.title})]
         if self.segmentation:
-            nodes.append(slicer.util.loadSegmentation(str(files[1]), {"name": f"{self.title} reference"}))
+            nodes.append(
+                slicer.util.loadSegmentation(str(files[1]), {"name": _("{scan} reference").format(scan=self.title)})
+            )
         for node in nodes:  # so that saving the scene does not write into the extension
             slicer.mrmlScene.RemoveNode(node.GetStorageNode())
         return nodes
 
 
-SCANS = (
-    SampleScan("XAIChestCTA", "Chest CTA", "chest_cta.nrrd"),
-    SampleScan("XAIAorta", "CTA of the aorta", "cta_aorta.nrrd", "cta_aorta.seg.nrrd"),
-)
+def sampleScans() -> tuple[SampleScan, ...]:
+    """Return the scans that come with the extension."""
+    return (
+        SampleScan("XAIChestCTA", _("Chest CTA"), "chest_cta.nrrd"),
+        SampleScan("XAIAorta", _("CTA of the aorta"), "cta_aorta.nrrd", "cta_aorta.seg.nrrd"),
+    )
 
 
 def registerSampleScans() -> None:
     """Offer the scans in the Sample Data module."""
     import SampleData
 
-    for scan in SCANS:
+    for scan in sampleScans():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=scan.name,

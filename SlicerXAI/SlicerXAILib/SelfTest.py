@@ -13,6 +13,7 @@ from .EngineErrors import EngineError
 from .JobWriter import JobFolder
 from .ResultAttributes import RESULT_NAME
 from .ResultLoader import loadResult
+from .Translation import tr as _
 
 _SHAPE_KJI = (6, 8, 10)
 _PEAK_KJI = (4, 2, 7)
@@ -36,12 +37,12 @@ def checkResultBecomesNodes(temporaryPath: str) -> None:
     attribution = loaded.nodes["attribution"]
     values = slicer.util.arrayFromVolume(attribution)
     if np.unravel_index(values.argmax(), values.shape) != _PEAK_KJI:
-        raise EngineError("The map's brightest voxel is not where it was put.")
+        raise EngineError(_("The map's brightest voxel is not where it was put."))
     places = [[*node.GetSpacing(), *node.GetOrigin()] for node in (attribution, scan)]
     if not np.allclose(*places, atol=1e-4):
-        raise EngineError("The map does not lie on its scan.")
+        raise EngineError(_("The map does not lie on its scan."))
     if attribution.GetName() != "CT attribution":
-        raise EngineError(f"The map is called {attribution.GetName()}.")
+        raise EngineError(_("The map is called {name}.").format(name=attribution.GetName()))
 
 
 def _writeResult(folder: Path, scanFile: Path) -> None:

@@ -11,23 +11,19 @@ from typing import Any
 import slicer
 
 from .EngineErrors import EngineError, NodeError
+from .TaskDescriptions import didYouMean
+from .Translation import tr as _
 
-# What may stand for an input of each kind: node classes, and how a user calls them.
+# Classes of the nodes that may stand for an input of each kind.
 _NODES = {
-    "volume": (("vtkMRMLScalarVolumeNode",), "a volume"),
-    "segmentation": (
-        ("vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode", "vtkMRMLMarkupsROINode"),
-        "a segmentation, one of its segments as (segmentation, name), a label map or an ROI",
-    ),
-    "table": (("vtkMRMLTableNode",), "a table"),
-    "folder": (
-        ("vtkMRMLScalarVolumeNode", "vtkMRMLSequenceNode", "vtkMRMLSegmentationNode"),
-        "volumes, segmentations, a sequence",
-    ),
+    "volume": ("vtkMRMLScalarVolumeNode",),
+    "segmentation": ("vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode", "vtkMRMLMarkupsROINode"),
+    "table": ("vtkMRMLTableNode",),
+    "folder": ("vtkMRMLScalarVolumeNode", "vtkMRMLSequenceNode", "vtkMRMLSegmentationNode"),
 }
-_POINTS = (("vtkMRMLMarkupsNode",), "R, A, S in mm, or a point markup")
+_POINTS = ("vtkMRMLMarkupsNode",)
 MODEL = "model"
-_NUMBERS = {"integer": "a whole number", "float": "a number"}
+_NUMBERS = ("integer", "float")
 
 
 class ArgumentError(EngineError):
@@ -64,9 +60,10 @@ def sortArguments(task: Mapping[str, Any], arguments: Mapping[str, Any]) -> Task
             found.options[name] = _option(item, value)
     missing = [item for item in fields.values() if item["required"] and item["name"] not in given]
     if missing:
-        names = " and ".join(item["name"] for item in missing)
+        names = _(" and ").join(item["name"] for item in missing)
         raise ArgumentError(
-            f"{task['title']} needs {names}.", " ".join(f"{item['name']}: {item['description']}" for item in missing)
+            _("{task} needs {names}.").format(task=task["title"], names=names),
+            " ".join(f"{item['name']}: {item['description']}" for item in missing),
         )
     return found
 
@@ -75,14 +72,14 @@ def _checkNames(task: Mapping[str, Any], fields: Mapping[str, Any], arguments: M
     for name in arguments:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=2)
-            hint = f"Did you mean {' or '.join(near)}? " if near else ""
             raise ArgumentError(
-                f"{task['title']} takes no argument called {name}.", f"{hint}It takes {', '.join(fields)}."
+                _("{task} takes no argument called {name}.").format(task=task["title"], name=name),
+                _withHint(_("It takes {names}.").format(names=", ".join(fields)), near),
             )
 
 
 def _input(item: Mapping[str, Any], value: Any) -> Any:
-    classes, words = _NODES.get(item["kind"], ((), "a file"))
+    classes, words = _NODES.get(item["kind"], ()), _wordsOf(item["kind"])
     if item["kind"] == "folder" and isinstance(value, (list, tuple)):
         return [_node(item["name"], part, classes, words) for part in value]
     if item["kind"] == "segmentation" and isinstance(value, tuple):
@@ -100,24 +97,42 @@ def _node(name: str, value: Any, classes: Sequence[str], words: str) -> Any:
         return value
     if isinstance(value, slicer.vtkMRMLNode) and any(value.IsA(item) for item in classes):
         return value
-    raise NodeError(f"{name} takes {words}, or the path of a file; found {_called(value)}.", f"Give {words}.")
+    raise NodeError(
+        _("{name} takes {words}, or the path of a file; found {found}.").format(
+            name=name, words=words, found=_called(value)
+        ),
+        _("Give {words}.").format(words=words),
+    )
+
+
+def _wordsOf(kind: str) -> str:
+    """Return how a user calls what may stand for an input of a kind."""
+    words = {
+        "volume": _("a volume"),
+        "segmentation": _("a segmentation, one of its segments as (segmentation, name), a label map or an ROI"),
+        "table": _("a table"),
+        "folder": _("volumes, segmentations, a sequence"),
+    }
+    return words.get(kind) or _("a file")
 
 
 def _option(item: Mapping[str, Any], value: Any) -> Any:
     name, kind = item["name"], item["type"]
     if item["source"] == "point":
-        return _node(name, value, *_POINTS) if not isinstance(value, (list, tuple)) else _text(value)
+        words = _("R, A, S in mm, or a point markup")
+        return _node(name, value, _POINTS, words) if not isinstance(value, (list, tuple)) else _text(value)
     if kind == "list":
         parts = list(value) if isinstance(value, (list, tuple)) else [value]
         return [_member(item, part) for part in parts]
     if kind == "boolean":
         if not isinstance(value, bool):
-            raise ArgumentError(f"{name} takes True or False; found {value!r}.", item["description"])
+            text = _("{name} takes True or False; found {value}.").format(name=name, value=repr(value))
+            raise ArgumentError(text, item["description"])
         return value
     if kind in _NUMBERS:
         return _number(item, value)
     if kind == "choice" and value not in item["choices"]:
-        raise ArgumentError(f"{name} cannot be {value!r}.", f"Choose from {', '.join(item['choices'])}.")
+        raise ArgumentError(_("{name} cannot be {value}.").format(name=name, value=repr(value)), _choicesOf(item))
     return str(value) if isinstance(value, Path) else value
 
 
@@ -126,25 +141,29 @@ def _member(item: Mapping[str, Any], part: Any) -> Any:
     known = {_plain(choice) for choice in item["choices"]}
     if known and _plain(part) not in known:
         near = difflib.get_close_matches(_plain(part), known, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise ArgumentError(
-            f"{item['name']} cannot hold {part!r}.", f"{hint}Choose from {', '.join(item['choices'])}."
-        )
+        text = _("{name} cannot hold {value}.").format(name=item["name"], value=repr(part))
+        raise ArgumentError(text, _withHint(_choicesOf(item), near))
     return part
 
 
 def _number(item: Mapping[str, Any], value: Any) -> Any:
     name, low, high = item["name"], item["minimum"], item["maximum"]
-    wanted = _NUMBERS[item["type"]] + (f" in {item['unit']}" if item["unit"] else "")
+    wanted = _("a whole number") if item["type"] == "integer" else _("a number")
+    if item["unit"]:
+        wanted = _("{number} in {unit}").format(number=wanted, unit=item["unit"])
     whole = item["type"] == "float" or (isinstance(value, (int, float)) and value == int(value))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not whole:
-        raise ArgumentError(f"{name} takes {wanted}; found {value!r}.", item["description"])
+        text = _("{name} takes {wanted}; found {value}.").format(name=name, wanted=wanted, value=repr(value))
+        raise ArgumentError(text, item["description"])
     below = low is not None and (value < low or (item["exclusive_minimum"] and value == low))
     above = high is not None and (value > high or (item["exclusive_maximum"] and value == high))
     if below or above:
-        limits = [f"from {low:g}"] if low is not None else []
-        limits += [f"up to {high:g}"] if high is not None else []
-        raise ArgumentError(f"{name} cannot be {value:g}.", f"Give {wanted} {' '.join(limits)}.")
+        limits = [_("from {low:g}").format(low=low)] if low is not None else []
+        limits += [_("up to {high:g}").format(high=high)] if high is not None else []
+        raise ArgumentError(
+            _("{name} cannot be {value:g}.").format(name=name, value=value),
+            _("Give {wanted} {limits}.").format(wanted=wanted, limits=" ".join(limits)),
+        )
     return int(value) if item["type"] == "integer" else value
 
 
@@ -156,7 +175,16 @@ def _text(values: Sequence[Any]) -> str:
     return ",".join(str(value) for value in values)
 
 
+def _withHint(text: str, near: Sequence[str]) -> str:
+    """Return a text behind the names that may have been meant."""
+    return " ".join([*([didYouMean(near)] if near else []), text])
+
+
+def _choicesOf(item: Mapping[str, Any]) -> str:
+    return _("Choose from {names}.").format(names=", ".join(item["choices"]))
+
+
 def _called(value: Any) -> str:
     if isinstance(value, slicer.vtkMRMLNode):
-        return f"the {value.GetNodeTagName()} {value.GetName()}"
+        return _("the {kind} {name}").format(kind=value.GetNodeTagName(), name=value.GetName())
     return repr(value)

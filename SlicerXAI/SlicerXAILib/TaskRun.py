@@ -17,6 +17,7 @@ from .LoadedResult import LoadedResult
 from .ResultLoader import ResultLoading
 from .ResultRecord import TaskCall
 from .Signal import Signal
+from .StageTexts import stageText
 from .TaskDescriptions import readTasks
 from .Translation import tr as _
 
@@ -179,7 +180,7 @@ def _ownFolder(task: str, name: str) -> Path | None:
 
 def progressText(event: Mapping[str, Any]) -> str:
     """Return what is being done and how long it will take: ``Explaining, about 40 s left``."""
-    stage = str(event.get("stage") or "")
+    stage = stageText(str(event.get("stage") or ""))
     seconds = event.get("seconds_left")
     if seconds is None:
         return stage

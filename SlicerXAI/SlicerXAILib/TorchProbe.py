@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .ProcessTree import describeExit
 from .PythonExecutable import engineEnvironment, findPythonExecutable
+from .Translation import tr as _
 
 _SECONDS = 180.0
 _PROGRAM = """
@@ -29,16 +30,6 @@ except BaseException as error:
     report["error"] = f"{type(error).__name__}: {error}"
 print("\\n" + json.dumps(report))
 """
-
-_AGAIN = "In the PyTorch Utils module click Uninstall, restart Slicer, and install it again."
-# What in the message of a failed import points to which mend; the first that fits counts.
-_MENDS = (
-    (("cuda", "cublas", "cudnn", "nvrtc", "nccl"), "Install the build for the CPU with the PyTorch Utils module."),
-    (("dll load failed", "winerror 126", "winerror 1114"), "Install Microsoft's Visual C++ Redistributable, then try "
-     "again."),
-    (("numpy",), f"torch and numpy do not fit each other. {_AGAIN}"),
-    (("cannot allocate memory", "paging file"), "Close other programs: the memory was not enough to load torch."),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,21 +54,42 @@ def probeTorch(seconds: float = _SECONDS) -> TorchReport:
             check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return TorchReport(problem=f"torch was not imported within {seconds:.0f} s.", remedy=_AGAIN)
+        return TorchReport(
+            problem=_("torch was not imported within {seconds:.0f} s.").format(seconds=seconds), remedy=_again()
+        )
     lines = ended.stdout.strip().splitlines()
     try:
         report = json.loads(lines[-1])
         report["devices"]
     except (IndexError, ValueError, KeyError, TypeError):
-        return TorchReport(problem=f"Importing torch {describeExit(ended.returncode)}.", remedy=_AGAIN)
+        return TorchReport(
+            problem=_("Importing torch {ended}.").format(ended=describeExit(ended.returncode)),
+            remedy=_again(),
+        )
     if "error" in report:
-        return TorchReport(problem=f"torch cannot be imported: {report['error']}.", remedy=mendFor(report["error"]))
+        return TorchReport(
+            problem=_("torch cannot be imported: {error}.").format(error=report["error"]),
+            remedy=mendFor(report["error"]),
+        )
     return TorchReport(report["version"], tuple((name, card) for name, card in report["devices"]))
 
 
 def mendFor(error: str) -> str:
-    """Return what helps against an error that importing torch has raised."""
+    """Return what helps against an error that importing torch has raised; the first sign in it that fits counts."""
     lowered = error.lower()
-    if "no module named 'torch'" in lowered:
-        return "Install torch with the panel of SlicerXAI."
-    return next((mend for signs, mend in _MENDS if any(sign in lowered for sign in signs)), _AGAIN)
+    mends = {
+        ("no module named 'torch'",): _("Install torch with the panel of SlicerXAI."),
+        ("cuda", "cublas", "cudnn", "nvrtc", "nccl"): _(
+            "Install the build for the CPU with the PyTorch Utils module."
+        ),
+        ("dll load failed", "winerror 126", "winerror 1114"): _(
+            "Install Microsoft's Visual C++ Redistributable, then try again."
+        ),
+        ("numpy",): _("torch and numpy do not fit each other. {again}").format(again=_again()),
+        ("cannot allocate memory", "paging file"): _("Close other programs: the memory was not enough to load torch."),
+    }
+    return next((mend for signs, mend in mends.items() if any(sign in lowered for sign in signs)), _again())
+
+
+def _again() -> str:
+    return _("In the PyTorch Utils module click Uninstall, restart Slicer, and install it again.")

@@ -30,6 +30,22 @@ def emptyImage(header: NrrdHeader) -> tuple[vtk.vtkImageData, np.ndarray]:
     return image, _allocate(image, header.voxelType)
 
 
+def makeRightHanded(values: np.ndarray, ijkToRas: np.ndarray) -> np.ndarray:
+    """Turn the order of slices (K, J, I) in place where the axes are left-handed, as Slicer does with such scans.
+
+    :return: the matrix (4, 4) that belongs to the values now. Touches no node.
+    """
+    if np.linalg.det(ijkToRas[:3, :3]) > 0:
+        return ijkToRas
+    for first in range(len(values) // 2):
+        last = len(values) - 1 - first
+        values[first], values[last] = values[last].copy(), values[first].copy()
+    turned = ijkToRas.copy()
+    turned[:3, 3] += (len(values) - 1) * ijkToRas[:3, 2]
+    turned[:3, 2] *= -1
+    return turned
+
+
 def addVolume(image: vtk.vtkImageData, ijkToRas: np.ndarray, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     """Add a volume of an image to the scene, with a gray display whose window is still to be set.
 

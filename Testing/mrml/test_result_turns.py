@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from host.example_result import write_example_result
 from host.scan_geometries import IJK_TO_RAS, SHAPE
-from SlicerXAILib import ArtifactNodes, NrrdFile
+from SlicerXAILib import ArtifactNodes, Navigation, NrrdFile
 from SlicerXAILib.BackgroundCall import inBackground
 from SlicerXAILib.EngineErrors import EngineError, JobCancelled
 from SlicerXAILib.NrrdFile import readHeader, readVoxels
@@ -80,9 +81,11 @@ def test_voxels_are_read_while_the_event_loop_turns(a_scan, result_folder, monke
     assert threading.main_thread() not in readers
 
 
-def test_a_map_is_the_same_as_by_slicers_own_reader(a_scan, result_folder):
-    quick = loadResult(result_folder, a_scan).nodes
-    own = loadResult(result_folder, a_scan, keepFiles=True).nodes
+@pytest.mark.parametrize("geometry", sorted(IJK_TO_RAS))
+def test_a_map_is_the_same_as_by_slicers_own_reader(scan_on, tmp_path, geometry):
+    scan, folder = scan_on(geometry), write_example_result(tmp_path / "result", SHAPE, IJK_TO_RAS[geometry])
+    quick = loadResult(folder, scan).nodes
+    own = loadResult(folder, scan, keepFiles=True).nodes
     for role in ("attribution", "contrast"):
         one, other = quick[role], own[role]
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other))
@@ -101,18 +104,20 @@ def test_a_map_is_the_same_as_by_slicers_own_reader(a_scan, result_folder):
         assert len({name.rstrip("_0123456789") for name in names}) == 1
         attributes = [sorted(node.GetAttributeNames()) for node in (one, other)]
         assert attributes[0] == attributes[1]
+        np.testing.assert_allclose(Navigation.strongestPoint(one), Navigation.strongestPoint(other), atol=1e-4)
         assert one.GetStorageNode() is None and other.GetStorageNode() is not None
 
 
-def test_segments_are_the_same_as_by_slicers_own_reader(a_scan, tmp_path):
+@pytest.mark.parametrize("geometry", sorted(IJK_TO_RAS))
+def test_segments_are_the_same_as_by_slicers_own_reader(scan_on, tmp_path, geometry):
     """Segments of one layer and of several, one that holds nothing, with tags and a name that NRRD must escape."""
-    rng = np.random.default_rng(2)
+    a_scan, rng = scan_on(geometry), np.random.default_rng(2)
     low, high = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     low[2:6, 3:7, 1:5] = rng.random((4, 4, 4)) > 0.3
     high[5:9, 6:12, 4:9] = rng.random((4, 6, 5)) > 0.3
     masks = [Mask("Low", low, (0.2, 0.4, 0.6)), Mask("High \\ light", high), Mask("Both", low | high),
              Mask("Nothing", np.zeros(SHAPE, bool))]  # fmt: skip
-    written = Segmentation.from_masks(masks, Grid(SHAPE, IJK_TO_RAS["oblique"]))
+    written = Segmentation.from_masks(masks, Grid(SHAPE, IJK_TO_RAS[geometry]))
     path = write_segmentation(tmp_path / "s.seg.nrrd", written)
     own = slicer.util.loadSegmentation(str(path))
     maker = ArtifactNodes.ArtifactNodes(lambda: a_scan, lambda role: None, lambda node, artifact: None, False)
@@ -254,8 +259,6 @@ def test_two_results_are_loaded_side_by_side(a_scan, result_folder):
 
 
 def test_the_strongest_place_is_known_without_looking_at_every_voxel(a_scan, result_folder, monkeypatch):
-    from SlicerXAILib import Navigation
-
     node = loadResult(result_folder, a_scan).nodes["attribution"]
     expected = (IJK_TO_RAS["oblique"] @ [5.0, 7.0, 8.0, 1.0])[:3]
     monkeypatch.setattr(Navigation, "strongestVoxel", lambda _values: pytest.fail("looked"))

@@ -10,7 +10,7 @@ import pytest
 import slicer
 from SlicerXAILib import SampleScans
 from SlicerXAILib.EngineErrors import EngineError
-from SlicerXAILib.SampleScans import SCANS
+from SlicerXAILib.SampleScans import sampleScans
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 2_500_000
@@ -32,7 +32,7 @@ def sources(application, scene, monkeypatch):
 
 def test_every_scan_is_offered_with_a_picture(sources):
     names = [source["sampleName"] for source in sources]
-    assert sorted(set(names)) == sorted(scan.name for scan in SCANS)
+    assert sorted(set(names)) == sorted(scan.name for scan in sampleScans())
     for source in sources:
         assert source["category"] == "SlicerXAI"
         assert Path(source["thumbnailFileName"]).read_bytes().startswith(b"\x89PNG")
@@ -51,7 +51,7 @@ def test_a_scan_loads_where_the_module_asks_for_it(sources):
 def test_a_missing_file_is_named(scene, monkeypatch, tmp_path):
     monkeypatch.setattr(SampleScans, "FOLDER", tmp_path)
     with pytest.raises(EngineError, match="chest_cta.nrrd"):
-        SCANS[0].load()
+        sampleScans()[0].load()
 
 
 def test_the_scans_are_small_and_those_of_the_tests():

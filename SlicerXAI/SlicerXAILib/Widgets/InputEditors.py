@@ -92,6 +92,6 @@ def inputEditor(field: Mapping[str, Any], scenes: Any) -> Editor:
 
 def fieldLabel(field: Mapping[str, Any]) -> Any:
     """Return the label that stands before a field's widget."""
-    label = qt.QLabel(_("{title}:").format(title=_(field["title"])))
+    label = qt.QLabel(_("{title}:").format(title=field["title"]))
     label.toolTip = field["description"]
     return label

@@ -82,14 +82,16 @@ class ChoiceEditor:
     def __init__(self, field: Mapping[str, Any]) -> None:
         self.changed = Signal()
         self.widget = qt.QComboBox()
-        self.widget.addItems(list(field["choices"]))
+        # What is shown may be translated; what is given to the engine is not.
+        self._words: list[str] = list(field["choices"])
+        self.widget.addItems(list(field["choice_titles"]))
         self.widget.connect("currentIndexChanged(int)", self._onIndex)
 
     def value(self) -> str:
-        return self.widget.currentText
+        return self._words[self.widget.currentIndex]
 
     def setValue(self, value: Any) -> None:
-        self.widget.setCurrentIndex(max(self.widget.findText(str(value)), 0))
+        self.widget.setCurrentIndex(self._words.index(str(value)) if str(value) in self._words else 0)
 
     def _onIndex(self, _index: int) -> None:
         self.changed.emit()

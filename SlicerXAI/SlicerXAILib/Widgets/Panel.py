@@ -137,7 +137,7 @@ class Panel:
         self.ui.taskSelector.blockSignals(True)
         self.ui.taskSelector.setCurrentIndex(self._taskNames.index(task))
         self.ui.taskSelector.blockSignals(False)
-        self.ui.taskDescriptionLabel.text = _(self._page.task["description"])
+        self.ui.taskDescriptionLabel.text = self._page.task["description"]
         self.ui.outputsLabel.text = _outputsText(self._page.task)
         self.ui.optionsButton.setVisible(self._page.hasOptions)
         field = self._page.modelField
@@ -330,11 +330,11 @@ def taskTitle(task: Mapping[str, Any]) -> str:
         "dissect": _("Semantics: what the units of a layer respond to"),
         "evaluate-explanation": _("Check the explanation"),
     }
-    return titles.get(task["name"]) or _(task["title"])
+    return titles.get(task["name"]) or task["title"]
 
 
 def _outputsText(task: Mapping[str, Any]) -> str:
-    rows = [f"<li><b>{_(item['title'])}</b>: {_(item['description'])}</li>" for item in task["outputs"]]
+    rows = [f"<li><b>{item['title']}</b>: {item['description']}</li>" for item in task["outputs"]]
     return (
         _("New nodes in a folder of their own beside the scan; nothing is overwritten:") + f"<ul>{''.join(rows)}</ul>"
     )

@@ -178,7 +178,7 @@ def valuesText(loaded: LoadedResult) -> str:
             continue
         shown = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
         unit = f" {entry['unit']}" if entry["unit"] else ""
-        rows.append(f"<tr><td>{_(entry['title'])}&nbsp;&nbsp;</td><td><b>{shown}{unit}</b></td></tr>")
+        rows.append(f"<tr><td>{entry['title']}&nbsp;&nbsp;</td><td><b>{shown}{unit}</b></td></tr>")
     return f"<table>{''.join(rows)}</table>" if rows else ""
 
 

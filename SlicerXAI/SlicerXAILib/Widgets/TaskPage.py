@@ -156,7 +156,7 @@ class TaskPage:
         for name in sorted(names, key=lambda name: self._group(name) == "Advanced"):
             if withHeadings and self._group(name) != group:
                 group = self._group(name)
-                form.addRow(qt.QLabel(f"<b>{_(group)}</b>"))
+                form.addRow(qt.QLabel(f"<b>{self._fields[name]['group_title']}</b>"))
             form.addRow(fieldLabel(self._fields[name]), self.editor(name).widget)
         return area
 
