@@ -66,7 +66,7 @@ def describeOptions(task: Mapping[str, Any]) -> str:
     """Return a task's inputs and options for a reader: meaning, unit, range, choices and default of each."""
     lines = [f"{task['title']}: {task['description']}"]
     for field in task["options"]:
-        needed = f" ({_('required')})" if field["required"] else ""
+        needed = " (" + _("required") + ")" if field["required"] else ""
         unit = _(", in {unit}").format(unit=field["unit"]) if field["unit"] else ""
         lines.append(f"  {field['name']}{needed}: {field['description']}{unit}{_limits(field)}")
     return "\n".join(lines)

@@ -108,6 +108,96 @@ def test_the_check_for_translation_sees_what_is_wrong():
     assert found == ["Apply", " slices left", "Scan:", "Lungs:"]
 
 
+# Errors that no user reads: what is caught within a file, and mistakes of callers in code.
+INTERNAL_ERRORS = {"ValueError", "TypeError", "KeyError", "NotImplementedError"}
+SAID_BY = re.compile(r"[A-Z]\w*(Error|Crashed|Report)|append")
+# Words that are no text: other programs, styles, names in files and nodes.
+NOT_TEXT = {"_STYLE", "_PROGRAM", "_TYPES", "_RAMPS", "_HEAT", "_DIVERGING"}
+NAMES = {
+    "space directions", "space origin", "data file", "Binary labelmap", "Closed surface", "SlicerXAI reading",
+    "CT attribution", "SlicerXAI contributors", "no module named 'torch'", "dll load failed", "paging file",
+    "cannot allocate memory",
+}  # fmt: skip
+
+
+def texts_outside_translation(tree: ast.Module):
+    """Every literal with its line and the call that it is given to, if any; docstrings and types are left out."""
+
+    def parts(node: ast.AST, said_by: str):
+        if isinstance(node, ast.Call):
+            name = called_name(node)
+            if name in ("_", "translate"):
+                return
+            given = node.args[1:] if name == "get" else node.args  # the first is a key
+            for child in [*given, *[keyword.value for keyword in node.keywords], node.func]:
+                yield from parts(child, name if SAID_BY.fullmatch(name) else said_by)
+        elif isinstance(node, ast.JoinedStr):
+            words = [item.value if isinstance(item, ast.Constant) else "{}" for item in node.values]
+            yield node.lineno, "".join(words), said_by
+            for item in node.values:
+                if isinstance(item, ast.FormattedValue):
+                    yield from parts(item.value, said_by)
+        elif isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                yield node.lineno, node.value, said_by
+        elif isinstance(node, (ast.Subscript, ast.Compare, ast.Dict)):  # without keys
+            children = node.values if isinstance(node, ast.Dict) else ast.iter_child_nodes(node)
+            for child in children:
+                if isinstance(node, ast.Dict) or not isinstance(child, ast.Constant):
+                    yield from parts(child, said_by)
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            named = {target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)}
+            for field, value in ast.iter_fields(node) if not named & NOT_TEXT else ():
+                for child in value if isinstance(value, list) else [value]:
+                    if isinstance(child, ast.AST) and field not in ("annotation", "returns"):
+                        yield from parts(child, said_by)
+
+    yield from parts(tree, "")
+
+
+def is_text(text: str, said_by: str) -> bool:
+    """Whether a user reads this: two words of a sentence, or one in what an error says."""
+    plain = re.sub(r"<[^>]*>?|\{\}", " ", text).strip()
+    if text in NAMES or said_by in INTERNAL_ERRORS:
+        return False
+    if said_by and said_by != "append":
+        return bool(re.search(r"[A-Za-z]{2,}", plain))
+    return bool(re.search(r"[A-Za-z]{2,}[,;:]? +[a-z]{2,}", plain))
+
+
+@each_file
+def test_what_code_tells_a_user_can_be_translated(path):
+    """Errors, remedies, notes, headings, labels: everything that reads like a text, wherever it goes."""
+    texts = texts_outside_translation(tree_of(path))
+    assert [(line, text) for line, text, said_by in texts if is_text(text, said_by)] == []
+
+
+def test_the_check_of_texts_sees_what_is_wrong():
+    code = 'raise EngineError(f"No {x}.", remedy=f"Load {y} again.")\nnotes.append("was moved there")\n'
+    code += 'rows = [("How it was made", 1)]\nTorchReport(problem="torch is broken")\nreturn f"<h3>In numbers</h3>"\n'
+    code += 'raise EngineError(_("No {x}.").format(x=x), more["the key of it"])\nraise ValueError("no such file")\n'
+    tree = ast.parse(code.replace("return ", "z = "))
+    found = [text for _line, text, said_by in texts_outside_translation(tree) if is_text(text, said_by)]
+    assert found == [
+        "No {}.", "Load {} again.", "was moved there", "How it was made", "torch is broken", "<h3>In numbers</h3>",
+    ]  # fmt: skip
+
+
+@each_file
+def test_slicers_script_finds_every_text(path):
+    """It looks for calls with one literal by a pattern; formatting comes after, and nothing else is called ``_``."""
+    source = path.read_text(encoding="utf-8")
+    matches = re.findall(r'[^_]_\((\s*?".+?"\s*?)\)', source, re.DOTALL)
+    extracted = {ast.literal_eval(f"({match})") for match in matches}
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call) and called_name(node) == "_":
+            (argument,) = node.args
+            assert isinstance(argument, ast.Constant) and isinstance(argument.value, str), f"line {node.lineno}"
+            assert argument.value in extracted, f"line {node.lineno}"
+        assert not (isinstance(node, ast.Name) and node.id == "_" and isinstance(node.ctx, ast.Store)), node.lineno
+        assert not (isinstance(node, ast.arg) and node.arg == "_"), f"line {node.lineno}"
+
+
 def widget_names(path: Path) -> dict[str, str]:
     """The class of every widget and action of a .ui file by its name."""
     root = ElementTree.parse(path).getroot()

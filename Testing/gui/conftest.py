@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-from SlicerXAILib.EngineProcess import EngineProcess  # noqa: E402
-
 _MISSING = ""
 try:
     import slicer
@@ -18,8 +16,9 @@ try:
     from host.bright_lesion import make_patient, write_model
     from host.qt_application import GuiApplication, OpenedModule
     from host.scan_geometries import IJK_TO_RAS, SHAPE
+    from SlicerXAILib.EngineProcess import EngineProcess
 except ImportError as error:  # not installed, or a library of the system (libEGL, libGL) is missing
-    _MISSING = f"The panel's tests need slicer-core and PySide6-Essentials: {error}"
+    _MISSING, EngineProcess = f"The panel's tests need slicer-core and PySide6-Essentials: {error}", object
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE_FILE = ROOT / "SlicerXAI" / "SlicerXAI.py"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import slicer
-from host.panel_driver import show_task
+from host.panel_driver import run_to_end, show_task
 from host.qt_driver import check_item, choose, click, type_text, wait_until
+from host.translation import language
 from PySide6 import QtWidgets
-from SlicerXAILib.TaskDescriptions import readTasks
+from SlicerXAILib.TaskDescriptions import cliModule, readTasks
 
 
 def test_every_page_offers_its_inputs_and_options_as_the_engine_describes_them(panel, a_scan):
@@ -141,3 +142,34 @@ def test_nothing_guesses_a_second_volume(panel, a_scan):
 def test_the_host_would_not_pass_a_connection_that_does_not_exist(gui):
     with pytest.raises(AttributeError, match="no signal"):
         QtWidgets.QPushButton().connect("clickd(bool)", print)
+
+
+@pytest.fixture
+def marked():
+    """A language in which every text says its context before it."""
+    readTasks.cache_clear()
+    with language(lambda context, text: f"{context}| {text}"):
+        yield
+    readTasks.cache_clear()
+
+
+def test_the_whole_panel_speaks_the_language_of_the_application(marked, panel, a_scan):
+    """What code shows is translated; what goes to the engine is not."""
+    for name, task in readTasks().items():
+        page = show_task(panel, name)
+        context = f"CLI_{cliModule(name)}| "
+        assert panel.ui.taskDescriptionLabel.text.startswith(context)
+        for field in task["options"]:
+            if field["name"] != "model":
+                assert page.editor(field["name"]).widget.toolTip.startswith(context), field["name"]
+        for widget in (page.inputsWidget, page.optionsWidget, page.advancedWidget):
+            labels = [label for label in widget.findChildren(QtWidgets.QLabel) if label.text.strip()]
+            assert [label.text for label in labels if "| " not in label.text] == []
+    page = show_task(panel, "quantify-lesions")
+    choose(page.editor("threshold_method").widget, "CLI_XAIQuantifyLesions| otsu")
+    assert page.options() == {"threshold_method": "otsu"}
+    assert panel.ui.applyButton.text == "Widgets.RunControls| Apply"
+    run_to_end(panel)
+    assert panel.ui.stageLabel.text == "Widgets.RunControls| Done."
+    assert "CLI_XAIQuantifyLesions| " in panel.ui.valuesLabel.text
+    assert "SlicerXAILib.Provenance| Seed: 3" in panel.ui.provenanceLabel.text

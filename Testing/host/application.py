@@ -12,13 +12,15 @@ from typing import Any
 import slicer
 from vtk import vtkLogger
 
-from . import scripted_module
+from . import scripted_module, translation
 from .io_manager import CoreIOManager
 from .modules import ModuleManager, ScriptedModule, modules_namespace
 from .scene import SceneWithLogics
 from .subject_hierarchy import SubjectHierarchyMirror
 
 STARTUP_COMPLETED = "startupCompleted()"
+
+translation.install()  # when this is imported, as what is imported next may take it into use
 
 
 class SlicerApp:

@@ -1,4 +1,4 @@
-"""``slicer.ScriptedLoadableModule`` and ``slicer.i18n``: the base classes that scripted modules import."""
+"""``slicer.ScriptedLoadableModule``: the base classes that scripted modules import."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 
 def install() -> None:
-    """Make ``from slicer.ScriptedLoadableModule import *`` and ``slicer.i18n`` importable."""
+    """Make ``from slicer.ScriptedLoadableModule import *`` work."""
     scripted = types.ModuleType("slicer.ScriptedLoadableModule")
     for base in (
         ScriptedLoadableModule,
@@ -90,9 +90,5 @@ def install() -> None:
     # In the application this module also carries the names that it imported itself.
     scripted.slicer, scripted.vtk, scripted.unittest = slicer, vtk, unittest
 
-    translation = types.ModuleType("slicer.i18n")
-    translation.tr = lambda text, *_args: text
-    translation.translate = lambda _context, text, *_args: text
-
-    slicer.ScriptedLoadableModule, slicer.i18n = scripted, translation
-    sys.modules[scripted.__name__], sys.modules[translation.__name__] = scripted, translation
+    slicer.ScriptedLoadableModule = scripted
+    sys.modules[scripted.__name__] = scripted
