@@ -2,8 +2,8 @@
 
     python Testing/training/chest_counterfactual/train.py --xrays chest_xray_64.npz [--work FOLDER] [--output MODELS]
 
-One thread of a CPU, fixed seeds, about two hours; started again after an end by force, the generator's training goes
-on from its last state in the work folder. Writes the classifier's bundle, the generator's folder and the held-out
+One thread of a CPU, fixed seeds; started again after an end by force, the generator's training goes on from its last
+state in the work folder. Writes the classifier's bundle, the generator's folder with its directions, and the held-out
 X-rays of the tests; every figure is measured on held-out X-rays.
 """
 
@@ -25,9 +25,13 @@ import bundle  # noqa: E402
 import classifier  # noqa: E402
 import cohort  # noqa: E402
 from xaiengine.counterfactual.checkpoint import GeneratorDescription, save_generator  # noqa: E402
+from xaiengine.counterfactual.directions import FinderSettings  # noqa: E402
+from xaiengine.counterfactual.directions_store import FILE_NAME, DirectionSet  # noqa: E402
 from xaiengine.counterfactual.explained_score import TrainingScore, model_features, training_score  # noqa: E402
+from xaiengine.counterfactual.finding import find_directions, generated_answer  # noqa: E402
 from xaiengine.counterfactual.generator import GeneratorSettings  # noqa: E402
 from xaiengine.counterfactual.latent_space import LatentSpace  # noqa: E402
+from xaiengine.counterfactual.setting import load_setting  # noqa: E402
 from xaiengine.counterfactual.slice_replacement import blank_frame  # noqa: E402
 from xaiengine.counterfactual.training import GeneratorTrainer  # noqa: E402
 from xaiengine.counterfactual.training_checkpoint import fingerprint  # noqa: E402
@@ -36,6 +40,7 @@ from xaiengine.counterfactual.training_images import TrainingImages  # noqa: E40
 from xaiengine.counterfactual.training_run import TrainingRun  # noqa: E402
 from xaiengine.counterfactual.training_settings import JOINT_RATES, TrainingSettings  # noqa: E402
 from xaiengine.models import load_model  # noqa: E402
+from xaiengine.progress import Progress  # noqa: E402
 
 NAME = "chest_xray_counterfactual"
 WINDOW = (0.0, 255.0)
@@ -43,6 +48,8 @@ SHAPE = GeneratorSettings(
     size=64, latent_size=64, mapping_layers=0, width=16, maximum_width=96, noise=False, code_channels=6, code_size=16
 )
 STEPS = 13_000
+DIRECTION_METHODS, DIRECTION_SAMPLES = ["logistic", "covariance", "gradient"], 4000
+HELD_OUT = ROOT / "Testing" / "data" / "chest_xray_held_out.npz"
 LICENCE = "CC BY-SA 4.0 (trained on chest X-rays of MedNIST, B. Erickson, Mayo Clinic)"
 
 
@@ -126,6 +133,18 @@ def write_generator(
     return figures
 
 
+def write_directions(folder: Path, model_folder: Path, seed: int) -> DirectionSet:
+    """Directions beside the generator, the default first, as the task find-directions finds them."""
+    setting, model = load_setting(str(folder), torch.device("cpu")), load_model(model_folder)
+    answer = generated_answer(setting, model, classifier.LABELS[classifier.TARGET], "", None)
+    found = find_directions(
+        setting, answer, DIRECTION_METHODS, FinderSettings(leading=setting.moving("auto")),
+        samples=DIRECTION_SAMPLES, seed=seed, judged=40, reach=4.0, progress=Progress(),
+    )  # fmt: skip
+    found.save(folder / FILE_NAME)
+    return found
+
+
 def write_card(folder: Path, template: str, **figures: object) -> None:
     """``docs/README.md`` from a template beside this script."""
     (folder / "docs").mkdir(parents=True, exist_ok=True)
@@ -156,6 +175,7 @@ def main() -> None:
     parser.add_argument("--xrays", type=Path, required=True, help="chest_xray_64.npz of MedNIST")
     parser.add_argument("--work", type=Path, default=Path("chest_counterfactual_training"))
     parser.add_argument("--output", type=Path, default=ROOT / "SlicerXAI" / "Resources" / "Models")
+    parser.add_argument("--held-out", type=Path, default=HELD_OUT, help="file for the X-rays of the tests")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-classifier", action="store_true", help="explain the bundle that is there")
@@ -164,6 +184,7 @@ def main() -> None:
     xrays = cohort.read_xrays(arguments.xrays)
     held_out, training = cohort.held_out(xrays), cohort.training(xrays, seed=arguments.seed)
     print(f"{len(training.images)} training images, {len(held_out.images)} held-out X-rays", flush=True)
+    cohort.write_held_out(held_out, arguments.held_out)
     folder = arguments.output / bundle.NAME
     if not arguments.keep_classifier:
         print(json.dumps(train_classifier(training, held_out, folder, arguments.seed), indent=2))
@@ -176,6 +197,8 @@ def main() -> None:
         arguments.output / NAME, space, score, others, steps=arguments.steps, cpu_minutes=minutes
     )
     print(json.dumps(figures, indent=2))
+    found = write_directions(arguments.output / NAME, folder, arguments.seed)
+    print(json.dumps(found.directions[0].figures, indent=2))
 
 
 if __name__ == "__main__":
