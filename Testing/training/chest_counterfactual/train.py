@@ -96,7 +96,8 @@ def score_of(folder: Path, images: TrainingImages) -> TrainingScore:
 
 def train_generator(
     training: TrainingImages, held_out: torch.Tensor, score: TrainingScore, work: Path, steps: int, seed: int
-) -> LatentSpace:
+) -> tuple[LatentSpace, int]:
+    """The trained latent space, and the step that an earlier run had come to."""
     trainer = GeneratorTrainer(SHAPE, settings(steps, seed), training, score.target)
     model = score.answer.predictor.model
     run = TrainingRun(
@@ -105,7 +106,7 @@ def train_generator(
     )  # fmt: skip
     run.resume()
     run.run()
-    return trainer.latent_space()
+    return trainer.latent_space(), run.resumed_at
 
 
 def write_generator(
@@ -191,8 +192,9 @@ def main() -> None:
     images, others = as_training_images(training.images), as_training_images(held_out.images).chosen(slice(None))
     score = score_of(folder, images)
     start = time.process_time()
-    space = train_generator(images, others, score, arguments.work, arguments.steps, arguments.seed)
-    minutes = round((time.process_time() - start) / 60, 1)
+    space, done = train_generator(images, others, score, arguments.work, arguments.steps, arguments.seed)
+    share = 1 - min(done, arguments.steps - 1) / arguments.steps  # what this run did of the training
+    minutes = round((time.process_time() - start) / share / 60, 1)
     figures = write_generator(
         arguments.output / NAME, space, score, others, steps=arguments.steps, cpu_minutes=minutes
     )
