@@ -13,8 +13,8 @@ from engine.prediction_models import session_with
 from monai.transforms import EnsureChannelFirst, ScaleIntensity, ScaleIntensityRange
 from xaiengine.counterfactual import writing
 from xaiengine.counterfactual.directions import FinderSettings
-from xaiengine.counterfactual.expected_cost import PassCost, measure_cost
-from xaiengine.counterfactual.expected_work import Batch, Work, directions_work, in_batches
+from xaiengine.counterfactual.expected_cost import PassCost, fitting_seconds, measure_cost
+from xaiengine.counterfactual.expected_work import Batch, Work, directions_work, fitting_operations, in_batches
 from xaiengine.counterfactual.finding import find_directions
 from xaiengine.counterfactual.generator import Generator, GeneratorSettings
 from xaiengine.counterfactual.latent_geometry import LatentGeometry
@@ -178,6 +178,14 @@ def test_seconds_and_memory_are_those_of_the_counted_batches():
     assert cost.seconds(work) == pytest.approx(forward + 5 * 3 * (0.5 + 0.2))
     assert cost.memory(work) == pytest.approx(1.5 * max(32 * 10, 2 * 100))
     assert Batch(2, back=True, times=4, shown=False) and Work((Batch(2, back=True, shown=False),)).images == 0
+
+
+@pytest.mark.parametrize("method", ["logistic", "ridge", "covariance"])
+def test_operations_of_the_fit_grow_with_the_cube_of_many_latents(method):
+    sought = [FinderSettings(leading=count) for count in (1000, 2000)]
+    few, many = (fitting_operations([method], LinearSpace(), item, 10) for item in sought)
+    assert few == many == 0 if method == "covariance" else 7 < many / few < 8.1
+    assert fitting_seconds(1e8) == 0 < fitting_seconds(1e12)
 
 
 def test_memory_of_a_pass_is_that_of_its_tensors():

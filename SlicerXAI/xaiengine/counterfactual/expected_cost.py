@@ -13,7 +13,15 @@ from ..console import duration
 from ..device import used_memory
 from ..tensor_memory import TensorMemory
 from .directions import FinderSettings, resolved
-from .expected_work import JUDGED, Work, gradient_path_work, new_directions_work, refinement_work, series_work
+from .expected_work import (
+    JUDGED,
+    Work,
+    fitting_operations,
+    gradient_path_work,
+    new_directions_work,
+    refinement_work,
+    series_work,
+)
 from .latent_sample import BATCH
 
 if TYPE_CHECKING:
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
 
 ROWS = 4
 """Images in the batch that is measured."""
+PRODUCT, NEGLIGIBLE = 512, 1e9
+"""Rows of the matrix that is measured; operations that are not worth it."""
 WORKSPACE = 1.5
 """Memory of a pass, beside what its tensors take, as a multiple of them."""
 WRITING_SECONDS, SECONDS_PER_FRAME, SECONDS_PER_VOXEL = 0.8, 0.03, 5e-8
@@ -77,16 +87,31 @@ def measure_cost(space: LatentSpace, answer: ImageAnswer, gradients: bool, image
             loss = images.abs().mean() + (answer(images).sum() if answer.differentiable else 0.0)
             return torch.autograd.grad(loss, leaf)[0]
 
-    if image_seconds and not gradients:
-        return PassCost(0.0, image_seconds, 1.0, _held(ahead, few) / ROWS, 0.0)
     together, held = _measured(ahead, few)
     if image_seconds:
-        both, held_back = _measured(back, few)
-        return PassCost(0.0, image_seconds, both / together, held / ROWS, held_back / ROWS)
-    single, _ = _measured(ahead, few[:1])
-    row = max(0.0, together - single) / (ROWS - 1)
-    both, held_back = _measured(back, few[:1]) if gradients else (single, 0)
-    return PassCost(max(0.0, single - row), row, both / single, held / ROWS, held_back)
+        row, call = image_seconds, max(0.0, together - ROWS * image_seconds)
+    else:
+        single, _ = _measured(ahead, few[:1])
+        row = max(0.0, together - single) / (ROWS - 1)
+        call = max(0.0, single - row)
+    if not gradients:
+        return PassCost(call, row, 1.0, held / ROWS, 0.0)
+    rows = ROWS if image_seconds else 1
+    both, held_back = _measured(back, few[:rows])
+    return PassCost(call, row, both / (call + row * rows), held / ROWS, held_back / rows)
+
+
+def fitting_seconds(operations: float) -> float:
+    """For so many floating-point operations of linear algebra, from the time that a product of matrices takes."""
+    if operations < NEGLIGIBLE:
+        return 0.0
+    matrix = torch.ones(PRODUCT, PRODUCT, dtype=torch.float64)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - start)
+    return operations / (2 * PRODUCT**3) * min(seconds)
 
 
 def _measured(run: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor) -> tuple[float, int]:
@@ -128,7 +153,7 @@ def foretell_counterfactual(
     missing: bool,
 ) -> None:
     """Say what directions (if they are ``missing``), reconstruction and series take, in a scan of so many voxels."""
-    answered = answer.answer
+    answered, seconds = answer.answer, _writing_seconds(options.frames, voxels)
     work = refinement_work(options.steps, options.refine, answer.differentiable) + series_work(
         frames=options.frames, reach=options.reach, has_decision=answered.turning_point is not None,
         wanted=options.wanted is not None,
@@ -139,8 +164,9 @@ def foretell_counterfactual(
         sought = FinderSettings(leading=setting.moving(options.subspace))
         method = resolved(options.method, answered.is_class)
         work += new_directions_work([method], setting.space, sought, options.samples, JUDGED)
+        seconds += fitting_seconds(fitting_operations([method], setting.space, sought, options.samples))
     cost = measure_cost(setting.space, answer, work.largest_back > 0)
-    foretell(work, cost, answer, context, _writing_seconds(options.frames, voxels), BYTES_PER_VOXEL * voxels)
+    foretell(work, cost, answer, context, seconds, BYTES_PER_VOXEL * voxels)
 
 
 def _writing_seconds(frames: int, voxels: int) -> float:

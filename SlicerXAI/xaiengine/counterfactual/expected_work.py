@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .directions_gradient import BATCH as GRADIENT_BATCH
+from .directions_linear import FOLDS, RIDGE_PENALTIES
 from .directions_scoring import BATCH as JUDGED_BATCH
 from .directions_scoring import SHIFTS
 from .directions_style import style_channels
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .directions import FinderSettings
     from .latent_space import LatentSpace
 
+USUAL_NEWTON_STEPS = 8
 TRIALS = 2
 """Images with which it is tried whether the model takes the generator's, before directions are found."""
 JUDGED = 12
@@ -100,6 +102,14 @@ def new_directions_work(
 ) -> Work:
     """The same, where it has to be tried first whether the model takes the generator's images."""
     return Work((Batch(1, times=TRIALS),)) + directions_work(methods, space, settings, samples, judged)
+
+
+def fitting_operations(methods: list[str], space: LatentSpace, settings: FinderSettings, samples: int) -> float:
+    """Floating-point operations of the regressions: products of all latents with all, and systems of equations."""
+    size = settings.leading or space.dimension
+    each = 2 * samples * size**2 + 2 / 3 * size**3
+    solved = {"logistic": USUAL_NEWTON_STEPS, "ridge": len(RIDGE_PENALTIES) * FOLDS + 1}
+    return sum(solved.get(method, 0) * each for method in methods)
 
 
 def refinement_work(steps: int, refine: str, differentiable: bool) -> Work:

@@ -10,7 +10,7 @@ import torch
 from ..errors import ModelError
 from ..models.explained_model import ExplainedModel
 from .answer import choose_answer
-from .explained_images import ImageAnswer, image_predictor
+from .explained_images import ImageAnswer, ImagePredictor, image_predictor
 from .generator_metrics import Features, LayerFeatures
 from .latent_sample import CONSTANT
 from .slice_replacement import SliceFrame
@@ -77,7 +77,11 @@ def training_score(
 
 def model_features(score: TrainingScore) -> Features | None:
     """Features of the explained model's last listed layer; None if it has none."""
-    predictor = score.answer.predictor
+    return predictor_features(score.answer.predictor)
+
+
+def predictor_features(predictor: ImagePredictor) -> Features | None:
+    """The same of images as a predictor takes them, for :func:`generator_metrics.likeness`."""
     model = predictor.model
     if not model.layers:
         return None

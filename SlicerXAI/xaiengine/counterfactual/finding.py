@@ -15,8 +15,8 @@ from .answer import Answer, choose_answer
 from .directions import METHODS, Direction, FinderSettings, extra_passes, find, resolved
 from .directions_scoring import SHIFTS, score_direction
 from .directions_store import FILE_NAME, DirectionSet, kept_path
-from .expected_cost import foretell, measure_cost
-from .expected_work import JUDGED, directions_work
+from .expected_cost import fitting_seconds, foretell, measure_cost
+from .expected_work import JUDGED, directions_work, fitting_operations
 from .explained_images import ImageAnswer, image_predictor
 from .latent_sample import LatentSample, draw_sample
 from .setting import Setting, check_channels, load_setting
@@ -49,10 +49,10 @@ def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
     methods = chosen_methods(options.methods, answer.answer.is_class)
 
     def tell(image_seconds: float) -> None:
+        sought = methods, setting.space, settings, options.samples
         cost = measure_cost(setting.space, answer, "gradient" in methods, image_seconds)
-        foretell(
-            directions_work(methods, setting.space, settings, options.samples, options.judged), cost, answer, context
-        )
+        fitting = fitting_seconds(fitting_operations(*sought))
+        foretell(directions_work(*sought, options.judged), cost, answer, context, fitting)
 
     found = find_directions(
         setting, answer, methods, settings, samples=options.samples, seed=context.seed, judged=options.judged,
