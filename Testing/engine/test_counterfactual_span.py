@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from xaiengine.counterfactual.series import Along, Place, smallest_flip
-from xaiengine.counterfactual.series_span import counterfactual_end, span_of, spread_shifts, usual_shifts
+from xaiengine.counterfactual.series_span import counterfactual_end, span_note, span_of, spread_shifts, usual_shifts
 
 
 class Line:
@@ -76,3 +76,11 @@ def test_without_a_flip_series_go_all_the_way_and_end_where_the_answer_moved_mos
     assert span_of("both", None, way, (-0.1, 0.1)) == (-4.0, 4.0)
     assert counterfactual_end(None, way, -4.0, 4.0) == 4.0
     assert span_of("towards", None, way) == (0.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    "low, high, end", [(-0.4, 2.0, "-0.40"), (-2.0, 0.0, "+0.00"), (-2.0, 2.0, ""), (-1.8, 2.0, "")]
+)
+def test_a_shorter_side_is_told_with_its_end(low, high, end):
+    note = span_note(spread_shifts(11, low, high))
+    assert (f"ends at {end} SD" in note) if end else note == ""

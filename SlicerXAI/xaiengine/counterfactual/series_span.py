@@ -13,6 +13,8 @@ Sides = Literal["both", "towards", "symmetric"]
 MARGIN = 1.25
 """A series reaches so many times as far as the flip, so that both sides of the decision are seen."""
 LEAST_REACH = 1.0
+SHORTER = 0.8
+"""A side below this part of the other is called shorter; even spacing of the frames makes small differences."""
 
 
 def spread_shifts(frames: int, low: float, high: float) -> torch.Tensor:
@@ -69,3 +71,15 @@ def counterfactual_end(flip: Place | None, along: Along, low: float, high: float
         return high if flip.shift > 0 else low
     start = along(0.0)
     return max((low, high), key=lambda shift: abs(along(shift) - start))
+
+
+def span_note(shifts: torch.Tensor) -> str:
+    """Why a series through the reconstruction is shorter on one side, in a sentence; empty if it is not."""
+    low, high = float(shifts.min()), float(shifts.max())
+    if min(-low, high) >= SHORTER * max(-low, high):
+        return ""
+    end = low if -low < high else high
+    return (
+        f"Away from the decision the series ends at {end:+.2f} SD: the generator's images hardly ever get answers "
+        "that lie further out."
+    )

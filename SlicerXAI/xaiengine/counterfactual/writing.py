@@ -17,6 +17,7 @@ from .figures import SeriesFigures, frame_rows, series_figures, verdict
 from .film_strip import draw_film_strip
 from .frame_sequence import write_sequence
 from .realism import FAR_LATENT, identity
+from .series_span import span_note
 
 if TYPE_CHECKING:
     from ..tasks.explain_counterfactual import ExplainCounterfactualOptions
@@ -39,9 +40,11 @@ def write_counterfactual(
     )  # fmt: skip
     bound = largest_gap(found, options.largest_gap)
     reached = found.wanted is None or found.wanted.reached
+    through = options.sides == "both" and found.wanted is None
+    note = span_note(series.shifts) if through else ""
     speaks, text = verdict(
         gap=found.gap, largest_gap=bound, figures=figures, wanted=options.wanted, reached=reached,
-        distance_limit=FAR_LATENT,
+        distance_limit=FAR_LATENT, notes=[note] if note else (),
     )  # fmt: skip
     if not speaks:
         context.warn(text.split(": ")[0] + ".")
