@@ -56,6 +56,11 @@ class EngineProcess:
         """The identifier of the living process."""
         return self._connection.processId if self._isAlive() else None
 
+    def requireIdle(self) -> None:
+        """:raises EngineError: a job is running."""
+        if self._jobId is not None:
+            raise EngineError(_("The engine is busy with another job."), _("Wait for it, or cancel it."))
+
     def submit(self, job: Mapping[str, Any]) -> str:
         """Send a job to the engine, which is started if need be. Returns the job's identifier.
 
@@ -182,8 +187,7 @@ class EngineProcess:
         self._end(self.failed, JobCancelled())
 
     def _send(self, message: dict[str, Any], onlyCpu: bool) -> str:
-        if self._jobId is not None:
-            raise EngineError(_("The engine is busy with another job."), _("Wait for it, or cancel it."))
+        self.requireIdle()
         self._ensureStarted(onlyCpu)
         self._jobId = uuid.uuid4().hex
         self._cancelling = False

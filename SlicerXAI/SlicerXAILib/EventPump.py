@@ -8,8 +8,8 @@ from typing import Any
 from .TaskRun import TaskRun
 
 _MILLISECONDS = 50
-# While a result is loaded, every call does a piece of the work.
-_LOADING_MILLISECONDS = 0
+# While a scan or a result is on its way, every call does a piece of the work.
+_MOVING_MILLISECONDS = 0
 
 
 class EventPump:
@@ -35,8 +35,7 @@ class EventPump:
 
     def _onTimeout(self) -> None:
         self._processEvents()
-        if self._run.isLoading:
-            self._timer.setInterval(_LOADING_MILLISECONDS)
+        self._timer.setInterval(_MOVING_MILLISECONDS if self._run.isMoving else _MILLISECONDS)
 
     def _stop(self, _outcome: Any) -> None:
         self._timer.stop()

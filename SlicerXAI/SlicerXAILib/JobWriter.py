@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ import vtk
 from .EngineErrors import NodeError
 from .MarkupInputs import boxLabels, labelMapNode, pointText
 from .ResultAttributes import PROVENANCE, RESULT_NAME, ROLE, TASK
+from .ScanWriting import ScanWriting
 from .Translation import tr as _
 
 SCAN = "volume"
+# Written in a few milliseconds.
+_SMALL_VOXELS = 2_000_000
 # Of the folder beside its destination in which the engine collects a result.
 _PARTIAL_PREFIX = ".partial-"
 
@@ -29,8 +32,9 @@ class JobFolder:
     ``notes`` tells the user what was done to the inputs.
     """
 
-    def __init__(self, parent: str | Path, output: str | Path = "") -> None:
+    def __init__(self, parent: str | Path, output: str | Path = "", inTurns: bool = False) -> None:
         """:param output: where the results stay; a folder that is removed with the others if empty.
+        :param inTurns: whether large scans are left to :meth:`writeScans`, so that the event loop turns meanwhile.
 
         :raises NodeError: the parent folder cannot be written.
         """
@@ -44,6 +48,8 @@ class JobFolder:
         self.keepsOutput = bool(output)
         self.output = Path(output).resolve() if output else self.path / "output"
         self.notes: list[str] = []
+        self._inTurns = inTurns
+        self._scans: list[ScanWriting] = []
         # Where the scan lies: IJK to RAS of the world (4, 4), and its size (I, J, K).
         self._grid: tuple[np.ndarray, tuple[int, int, int]] | None = None
 
@@ -102,6 +108,20 @@ class JobFolder:
         given = {name: self.writeOption(name, value) for name, value in options.items() if value is not None}
         return {"task": task, "inputs": files, "options": given, "output": str(self.output), **more}
 
+    @property
+    def isComplete(self) -> bool:
+        """Whether the inputs lie in the folder; otherwise the job must wait for :meth:`writeScans`."""
+        return not self._scans
+
+    def writeScans(self) -> Generator[None, None, None]:
+        """Write the scans that were left, a part before each ``yield``.
+
+        :raises NodeError: a scan cannot be written.
+        """
+        while self._scans:
+            yield from self._scans[0].steps()
+            del self._scans[0]
+
     def remove(self) -> None:
         """Remove what is temporary, also what an engine that was ended has begun to write among files that stay."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -126,6 +146,11 @@ class JobFolder:
         path = self.path / f"{name}.nrrd"
         if node.GetAttribute(PROVENANCE):
             path = self._withOrigin(node, name)
+        if self._inTurns and copy.GetImageData().GetNumberOfPoints() > _SMALL_VOXELS:
+            scan = ScanWriting(copy, path)
+            if scan.isPossible():
+                self._scans.append(scan)
+                return str(path)
         return self._write(copy, slicer.vtkMRMLVolumeArchetypeStorageNode(), path)
 
     def _withOrigin(self, node: Any, name: str) -> Path:

@@ -171,15 +171,15 @@ class XAILogic(ConsoleTasks):
         return run
 
     def processEvents(self) -> None:
-        """Hand over what the engine has said, and load the next piece of a result that it has written."""
+        """Hand over what the engine has said, and the next piece of a scan or of a result that it has written."""
         self.engine.processEvents()
         for run in list(self._runs):
             run.advance()
 
     @property
-    def isLoading(self) -> bool:
-        """Whether a result is on its way into the scene: it goes on with every :meth:`processEvents`."""
-        return any(run.isLoading for run in self._runs)
+    def isMoving(self) -> bool:
+        """Whether a scan or a result is on its way: it goes on with every :meth:`processEvents`."""
+        return any(run.isMoving for run in self._runs)
 
     @property
     def isBusy(self) -> bool:
@@ -198,18 +198,18 @@ class XAILogic(ConsoleTasks):
 
     def endEngine(self) -> None:
         """Stop what runs and end the engine's process, without waiting for it; the next task starts another."""
-        self._dropLoading()
+        self._dropMoving()
         self.engine.dismiss()
 
     def close(self) -> None:
         """End the engine's process for good."""
         slicer.mrmlScene.RemoveObserver(self._closing)
-        self._dropLoading()
+        self._dropMoving()
         self.engine.shutdown()
 
-    def _dropLoading(self) -> None:
+    def _dropMoving(self) -> None:
         for run in list(self._runs):
-            if run.isLoading:
+            if run.isMoving:
                 run.cancel()
 
     def _requirePackages(self) -> None:

@@ -1,6 +1,6 @@
-"""NRRD files as the engine writes them, read without Slicer: by a thread, while the application goes on.
+"""NRRD files as the engine reads and writes them, by a thread, while the application goes on.
 
-Slicer's own readers work in the application's thread, which they hold up for seconds where a scan is large.
+Slicer's own readers and writers work in the application's thread, which they hold up for long where a scan is large.
 
 Format: http://teem.sourceforge.net/nrrd/format.html
 """
@@ -87,6 +87,35 @@ def readVoxels(header: NrrdHeader, values: np.ndarray, isStopped: Callable[[], b
         raise EngineError(
             _("{file} is damaged: {reason}.").format(file=header.path.name, reason=error), _("Run the job again.")
         ) from error
+
+
+def headerText(voxelType: np.dtype, size: tuple[int, int, int], ijkToRas: np.ndarray) -> str | None:
+    """Return the header of a file of raw values; None for a type that it does not name.
+
+    :param size: (I, J, K).
+    :param ijkToRas: (4, 4), mm.
+    """
+    name = next((name for name, known in _TYPES.items() if np.dtype(known) == voxelType), None)
+    if name is None:
+        return None
+    ijkToLps = np.diag(_LPS_TO_RAS) @ ijkToRas
+    lines = [
+        "NRRD0004",
+        f"type: {name}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        "sizes: " + " ".join(str(count) for count in size),
+        "space directions: " + " ".join(_vectorText(ijkToLps[:3, axis]) for axis in range(3)),
+        "kinds: domain domain domain",
+        "endian: little",
+        "encoding: raw",
+        "space origin: " + _vectorText(ijkToLps[:3, 3]),
+    ]
+    return "\n".join([*lines, "", ""])
+
+
+def _vectorText(values: np.ndarray) -> str:
+    return "(" + ",".join(f"{float(value):.17g}" for value in values) + ")"
 
 
 def _fieldsAndKeys(stream: BinaryIO) -> tuple[dict[str, str], dict[str, str]]:

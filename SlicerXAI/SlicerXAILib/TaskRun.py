@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from .StageTexts import stageText
 from .TaskDescriptions import readTasks
 from .Translation import tr as _
 
+_END = object()
+
 
 class TaskRun:
     """Starts a task when it is made; who follows it calls :meth:`advance` besides the engine's ``processEvents``.
 
-    When the engine has ended, the result is loaded, a piece in each call, so that the event loop turns in between.
+    A large scan goes to the engine, and the result into the scene, a piece in each call, so that the event loop turns
+    in between.
 
     Signals: ``progress(fraction, text)``, ``logged(text)``, then one of ``finished(LoadedResult)`` and
     ``failed(EngineError)``. The job folder is removed in either case.
@@ -53,22 +56,29 @@ class TaskRun:
         self.error: EngineError | None = None
         self._engine = engine
         self._loading: ResultLoading | None = None
+        self._jobId: str | None = None
+        self._writing: Generator[None, None, None] | None = None
+        self._isWriting = False
         self.inputNode = _firstNode(inputs)
         self._inputName = _inputName(inputs, self.inputNode)
         self._call = TaskCall(task, dict(inputs), dict(options), more)
-        self._folder = JobFolder(temporaryPath, output or _ownFolder(task, self._inputName))
+        engine.requireIdle()
+        self._folder = JobFolder(temporaryPath, output or _ownFolder(task, self._inputName), inTurns=True)
         try:
-            job = self._folder.job(task, inputs, options, **more)
+            self._job = self._folder.job(task, inputs, options, **more)
             self._connect()
-            self._jobId = engine.submit(job)
+            if self._folder.isComplete:
+                self._jobId = engine.submit(self._job)
+            else:
+                self._writing = self._folder.writeScans()
         except Exception:
             self._leave()
             raise
 
     @property
-    def isLoading(self) -> bool:
-        """Whether the engine has ended and the result is on its way into the scene."""
-        return self._loading is not None and not self.hasEnded
+    def isMoving(self) -> bool:
+        """Whether a scan is on its way to the engine, or the result into the scene: :meth:`advance` does a piece."""
+        return not self.hasEnded and (self._writing is not None or self._loading is not None)
 
     @property
     def hasEnded(self) -> bool:
@@ -80,7 +90,7 @@ class TaskRun:
         :raises EngineError: the task failed or was cancelled.
         """
         while not self.hasEnded:
-            if self.isLoading:
+            if self.isMoving:
                 self.advance()
             else:
                 self._engine.processEvents(timeout=0.05)
@@ -91,9 +101,27 @@ class TaskRun:
         return self.result
 
     def advance(self) -> None:
-        """Load the next piece of the result, if the engine has ended."""
-        if not self.isLoading:
+        """Write the next piece of a scan, or load the next piece of the result, where there is one."""
+        if self._writing is not None and not self.hasEnded:
+            self._write()
+        elif self._loading is not None and not self.hasEnded:
+            self._load()
+
+    def _write(self) -> None:
+        if self._isWriting:  # called by the event loop within a step
             return
+        self._isWriting = True
+        self.progress.emit(0.0, _("Handing the scan to the engine"))
+        try:
+            if next(self._writing, _END) is _END:
+                self._writing = None
+                self._jobId = self._engine.submit(self._job)
+        except EngineError as error:
+            self._fail(error)
+        finally:
+            self._isWriting = False
+
+    def _load(self) -> None:
         try:
             result = self._loading.advance()
         except EngineError as error:
@@ -110,10 +138,13 @@ class TaskRun:
 
     def cancel(self) -> None:
         """Stop the job, or the loading of its result; nothing of it is kept."""
-        if self._engine.currentJob == self._jobId:
+        if self._jobId is not None and self._engine.currentJob == self._jobId:
             self._engine.cancel()
-        elif self.isLoading:
-            self._loading.discard()
+        elif self.isMoving and not self._isWriting:
+            if self._writing is not None:
+                self._writing.close()
+            if self._loading is not None:
+                self._loading.discard()
             self._fail(JobCancelled())
 
     def _slots(self) -> tuple[tuple[Signal, Any], ...]:
@@ -138,7 +169,7 @@ class TaskRun:
             self.progress.emit(float(event.get("fraction") or 0.0), progressText(event))
 
     def _onLogged(self, jobId: str | None, text: str) -> None:
-        if jobId == self._jobId:
+        if jobId is not None and jobId == self._jobId:
             self.logged.emit(text)
 
     def _onFinished(self, jobId: str, _result: Mapping[str, Any]) -> None:

@@ -287,7 +287,7 @@ def test_a_task_has_ended_once_its_result_is_loaded(logic, a_scan, monkeypatch):
     monkeypatch.setitem(sys.modules, "qt", None)
     ended = []
     run = logic.quantifyLesions(a_scan, finished=ended.append)
-    while not run.isLoading:
+    while not run.isMoving:
         logic.processEvents()
     assert ended == [] and logic.isBusy and not logic.engine.isBusy
     while not ended:

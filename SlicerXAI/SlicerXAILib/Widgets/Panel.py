@@ -26,8 +26,8 @@ from .RunControls import RunControls
 from .TaskPage import MODEL, TaskPage
 
 _PUMP_MILLISECONDS = 40
-# While a result is loaded, every turn of the event loop does a piece of the work.
-_LOADING_MILLISECONDS = 0
+# While a scan or a result is on its way, every turn of the event loop does a piece of the work.
+_MOVING_MILLISECONDS = 0
 _DEVICES = ("auto", "cpu", "cuda")
 # In the order in which they are offered; what the engine knows besides comes below a line.
 _MAIN_TASKS = (
@@ -293,7 +293,7 @@ class Panel:
 
     def _pump(self) -> None:
         self._logic.processEvents()
-        self._timer.setInterval(_LOADING_MILLISECONDS if self._logic.isLoading else _PUMP_MILLISECONDS)
+        self._timer.setInterval(_MOVING_MILLISECONDS if self._logic.isMoving else _PUMP_MILLISECONDS)
         if not self._logic.isBusy:
             self._timer.stop()
 
