@@ -127,6 +127,7 @@ class LargestGap:
         return self
 
     def __exit__(self, *_error: Any) -> None:
+        self._look()
         self._timer.stop()
 
     def _look(self) -> None:
