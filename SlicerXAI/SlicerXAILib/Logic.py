@@ -112,13 +112,14 @@ class XAILogic(ConsoleTasks):
     def rerun(self, node: Any, progress: ProgressCallback | None = None, **changes: Any) -> LoadedResult:
         """Repeat the task that made a result, with the same nodes, model, options and seed; makes new nodes.
 
+        A trusted model must be trusted anew (``trustModel=True``).
+
         :param changes: arguments that differ, among them ``seed`` and ``device``.
         :raises EngineError: what it was made from is no longer in the scene.
         """
         made = callOf(node, set(changes))
         settings = dict(made.settings)
         arguments = {**made.inputs, **made.options, "model": settings.pop("model", None) or None, **changes}
-        settings["trustModel"] = settings.pop("trust_model", False)
         settings = {name: arguments.pop(name, value) for name, value in settings.items()}
         return self.call(made.task, progress=progress, **settings, **arguments)
 

@@ -21,6 +21,8 @@ from .Translation import tr as _
 _NODE_ROLE = "XAI.Node."
 _GIVEN_ROLE = "XAI.Given."
 _CLASS = "vtkMRMLScriptedModuleNode"
+# What a call is repeated with.
+_SETTINGS = ("model", "device", "seed")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def titleOf(record: Any) -> str:
 def callOf(node: Any, leftOut: Collection[str] = ()) -> TaskCall:
     """Return how the result of a node was asked for, with the nodes that were given.
 
+    Whether the model was trusted is left out: a record may come from anywhere, and it is for the user to say.
+
     :param leftOut: names of arguments that are not wanted, because others take their place.
     :raises EngineError: the node belongs to no result, or what was given is no longer there.
     """
@@ -122,7 +126,8 @@ def callOf(node: Any, leftOut: Collection[str] = ()) -> TaskCall:
     def decoded(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: decoder.decode(name, value) for name, value in values.items() if name not in leftOut}
 
-    return TaskCall(loaded.task, decoded(content["inputs"]), decoded(content["options"]), content["settings"])
+    settings = {name: value for name, value in content["settings"].items() if name in _SETTINGS}
+    return TaskCall(loaded.task, decoded(content["inputs"]), decoded(content["options"]), settings)
 
 
 def namesOfInputs(node: Any) -> dict[str, str]:
@@ -192,7 +197,7 @@ def _callOfFiles(loaded: LoadedResult, leftOut: Collection[str]) -> TaskCall:
         raise EngineError(
             _("{file}, from which the result was made, is gone.").format(file=gone[0]), _("Give the input anew.")
         )
-    settings = {name: job[name] for name in ("model", "device", "seed", "trust_model") if name in job}
+    settings = {name: job[name] for name in _SETTINGS if name in job}
     return TaskCall(loaded.task, inputs, job["options"], settings)
 
 

@@ -62,7 +62,7 @@ def test_a_result_is_made_again_from_itself(logic, a_scan, tmp_path, saved):
         reload(tmp_path)
     second = logic.rerun(slicer.util.getNode("CT lesions"))
     job = second.provenance["job"]
-    for name in ("task", "model", "options", "seed", "device", "trust_model"):
+    for name in ("task", "model", "options", "seed", "device"):
         assert job[name] == expected[name]
     assert second.attribution.GetName() == "CT attribution 2"
 
@@ -71,6 +71,13 @@ def test_a_rerun_can_differ(logic, a_scan):
     first = logic.quantifyLesions(a_scan, repeats=2)
     job = logic.rerun(first.table, repeats=3, seed=4).provenance["job"]
     assert job["options"] == {"repeats": 3} and job["seed"] == 4
+
+
+def test_trust_is_not_repeated_but_given_anew(logic, a_scan):
+    first = logic.quantifyLesions(a_scan, trustModel=True)
+    assert first.provenance["job"]["trust_model"] is True
+    assert logic.rerun(first.table).provenance["job"]["trust_model"] is False
+    assert logic.rerun(first.table, trustModel=True).provenance["job"]["trust_model"] is True
 
 
 def test_a_missing_input_is_named_and_another_can_take_its_place(logic, a_scan, scan_on):

@@ -109,6 +109,7 @@ class ModelPicker:
         self._selector.blockSignals(False)
 
     def _onText(self, _text: str) -> None:
+        self._trust = False  # it was for the model that stood there before
         known = self._known.get((self.model, self._device, self._trust))
         self._tell(modelText(known) if known else "")
         self._setReport(known)

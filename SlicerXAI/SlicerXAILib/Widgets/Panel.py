@@ -15,11 +15,12 @@ from ..LoadedResult import LoadedResult
 from ..Logic import XAILogic
 from ..Parameters import Parameters, inputKey, optionKey
 from ..ResultAttributes import ROLE
-from ..ResultRecord import callOf
+from ..ResultRecord import TaskCall, callOf
 from ..TaskDescriptions import readTasks
 from ..TaskRun import TaskRun
 from .DependencyBar import DependencyBar
 from .EstimateRow import EstimateRow
+from .MachineSettings import MachineSettings
 from .ModelPicker import ModelPicker
 from .ResultsView import ResultsView
 from .RunControls import RunControls
@@ -28,7 +29,6 @@ from .TaskPage import MODEL, TaskPage
 _PUMP_MILLISECONDS = 40
 # While a scan or a result is on its way, every turn of the event loop does a piece of the work.
 _MOVING_MILLISECONDS = 0
-_DEVICES = ("auto", "cpu", "cuda")
 # In the order in which they are offered; what the engine knows besides comes below a line.
 _MAIN_TASKS = (
     "quantify-lesions",
@@ -62,6 +62,7 @@ class Panel:
         self._suggestion.connect("timeout()", self.suggestScan)
         self.dependencies = DependencyBar(ui)
         self.run = RunControls(ui)
+        self.machine = MachineSettings(ui)
         self.model = ModelPicker(ui, logic.engine, self._timer.start, lambda: not self.dependencies.problem)
         self.results = ResultsView(ui, logic.writeReport)
         self.estimate = EstimateRow(ui, logic, self._timer.start)
@@ -75,15 +76,11 @@ class Panel:
 
     def setParameterNode(self, node: Any) -> None:
         """Show the settings of a parameter node, such as that of a scene that was just opened."""
+        self.machine.trust.withdraw()
         self._parameters = Parameters(node)
         for page in self._pages.values():
             page.setParameters(self._parameters)
-        self._isLoading = True
-        device = self._parameters.value("device", "auto")
-        self.ui.deviceSelector.setCurrentIndex(_DEVICES.index(device) if device in _DEVICES else 0)
-        self.ui.seedSpinBox.value = self._parameters.value("seed", 0)
-        self.ui.trustModelCheckBox.checked = self._parameters.value("trustModel", False)
-        self._isLoading = False
+        self.machine.setParameters(self._parameters)
         task = self._parameters.value("task", self._taskNames[0])
         self._show(task if task in self._taskNames else self._taskNames[0])
         self.results.refresh()
@@ -107,14 +104,11 @@ class Panel:
         described = readTasks()
         for name in self._taskNames:
             self.ui.taskSelector.addItem(taskTitle(described[name]))
-        self.ui.deviceSelector.addItems([_("Automatic"), _("CPU"), _("Graphics card (CUDA)")])
 
     def _connect(self) -> None:
         ui = self.ui
         ui.taskSelector.connect("currentIndexChanged(int)", self._onTask)
-        ui.deviceSelector.connect("currentIndexChanged(int)", self._onMachine)
-        ui.seedSpinBox.connect("valueChanged(int)", self._onMachine)
-        ui.trustModelCheckBox.connect("toggled(bool)", self._onMachine)
+        self.machine.changed.connect(self._onMachine)
         self.dependencies.changed.connect(self._onDependencies)
         self.dependencies.told.connect(self.run.note)
         self.model.changed.connect(self._onModel)
@@ -204,28 +198,12 @@ class Panel:
             self._isLoading = False
 
     def _onMachine(self) -> None:
-        if self._isLoading:
-            return
-        self._parameters.setValue("device", self._device)
-        self._parameters.setValue("seed", self.ui.seedSpinBox.value)
-        self._parameters.setValue("trustModel", self.ui.trustModelCheckBox.checked)
-        self.model.setMachine(self._device, self.ui.trustModelCheckBox.checked)
+        self.model.setMachine(self.machine.device, self.machine.trust.isGiven)
 
     def _onDependencies(self) -> None:
         self.model.forget()
         self.model.setActive(True)
         self._update()
-
-    @property
-    def _device(self) -> str:
-        return _DEVICES[max(self.ui.deviceSelector.currentIndex, 0)]
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "device": self._device,
-            "seed": self.ui.seedSpinBox.value,
-            "trust_model": self.ui.trustModelCheckBox.checked,
-        }
 
     def _begin(self) -> TaskRun:
         return self._logic.startTask(**self._request())
@@ -257,18 +235,23 @@ class Panel:
         settings = dict(made.settings)
         model = settings.pop("model", "")
         self._parameters.setValue(optionKey(made.task, MODEL), model or None)
-        for name, value in made.inputs.items():
-            if isinstance(value, slicer.vtkMRMLNode):
-                self._parameters.setReference(inputKey(made.task, name), value)
-        for name in [field["name"] for field in readTasks()[made.task]["options"] if field["role"] == "option"]:
-            value = made.options.get(name)
-            if isinstance(value, slicer.vtkMRMLNode):
-                self._parameters.setReference(optionKey(made.task, name), value)
-            else:
-                self._parameters.setValue(optionKey(made.task, name), value)
+        for field in readTasks()[made.task]["options"]:
+            if field["name"] != MODEL:
+                self._keep(made.task, field, made)
         self._parameters.setValue("task", made.task)
         self._show(made.task)
+        # Who trusts a model is asked anew: the record came with the scene, or with a file.
+        settings["trust_model"] = self.machine.trust.isGiven
         self._start(lambda: self._logic.startTask(made.task, made.inputs, made.options, model, **settings))
+
+    def _keep(self, task: str, field: Mapping[str, Any], made: TaskCall) -> None:
+        """Set an input or option to what it was in a call; nodes and values are kept under the same name."""
+        isInput = field["role"] == "input"
+        key = (inputKey if isInput else optionKey)(task, field["name"])
+        value = (made.inputs if isInput else made.options).get(field["name"])
+        isNode = isinstance(value, slicer.vtkMRMLNode)
+        self._parameters.setReference(key, value if isNode else None)
+        self._parameters.setValue(key, None if isNode or isinstance(value, (tuple, list)) and isInput else value)
 
     def _update(self) -> None:
         if self._page is None:
@@ -277,7 +260,9 @@ class Panel:
         field = self._page.modelField
         if field is not None and field["required"] and not self.model.model:
             problems.append(_("Choose a model."))
+        self.machine.trust.setModels([self.model.model if field is not None else "", *self._page.furtherModels()])
         self.run.setProblems(problems)
+        self.ui.rerunButton.enabled = not self.run.isRunning
         self.estimate.setRequest(None if problems or self.run.isRunning else self._request)
 
     def _request(self) -> dict[str, Any]:
@@ -288,7 +273,7 @@ class Panel:
             "inputs": self._page.inputs(),
             "options": self._page.options(),
             "model": model,
-            **self._settings(),
+            **self.machine.settings(),
         }
 
     def _pump(self) -> None:

@@ -83,6 +83,11 @@ class TaskPage:
         """Return the chosen nodes and paths by name."""
         return {name: editor.value() for name, editor in self._inputs.items() if editor.value() is not None}
 
+    def furtherModels(self) -> list[str]:
+        """Return the models that are named besides the task's own."""
+        kinds = {name: self._fields[name]["kind"] for name in self._inputs}
+        return [str(self._inputs[name].value() or "") for name, kind in kinds.items() if kind == MODEL]
+
     def options(self) -> dict[str, Any]:
         """Return what differs from the defaults, so that a model's own settings fill the rest."""
         chosen = {name: editor.value() for name, editor in self._options.items()}
