@@ -207,7 +207,8 @@ def test_a_run_is_not_replaced_by_another_while_its_result_is_loaded(panel, a_sc
     held.go()
     run_to_end(panel)
     click(panel.ui.applyButton)
-    click(panel.ui.rerunButton)
+    assert not panel.ui.rerunButton.enabled
+    panel.results.rerunAsked.emit(panel.results.record)  # as a click that was on its way
     assert "A run is on its way" in panel.ui.messageLabel.text
     wait_until(lambda: not panel.run.isRunning)
     assert panel.ui.resultSelector.count == 2
