@@ -5,51 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import slicer
-
-from .EngineErrors import EngineError
+from .EngineJob import EngineJob
 from .EngineProcess import EngineProcess
 from .JobWriter import JobFolder
-from .Signal import Signal
 from .Translation import tr as _
 
 
-class EstimateRun:
-    """Asks when it is made; ``ended(text)`` tells the answer, or why there is none."""
+class EstimateRun(EngineJob):
+    """Asks when it is made; ``finished(text)`` tells the answer."""
 
-    def __init__(self, engine: EngineProcess, request: Mapping[str, Any]) -> None:
-        """:param request: ``task``, ``inputs``, ``options``, ``model`` and the job's other fields.
+    def __init__(
+        self,
+        engine: EngineProcess,
+        task: str,
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        temporaryPath: str,
+        **more: Any,
+    ) -> None:
+        """:param more: the job's other fields: ``model``, ``device``, ``seed``, ``trust_model``.
 
         :raises EngineError: an input cannot be used, or the engine is busy.
         """
-        self.ended = Signal()
-        self._engine = engine
-        self._folder = JobFolder(slicer.app.temporaryPath)
-        request = dict(request)
-        try:
-            job = self._folder.job(
-                request.pop("task"), request.pop("inputs"), request.pop("options"), only_estimate=True, **request
-            )
-            self._jobId = engine.submit(job)
-        except Exception:
-            self._folder.remove()
-            raise
-        engine.finished.connect(self._onFinished)
-        engine.failed.connect(self._onFailed)
+        super().__init__(engine, JobFolder(temporaryPath))
+        self._start(task, inputs, options, {**more, "only_estimate": True})
 
-    def _onFinished(self, jobId: str, result: Mapping[str, Any]) -> None:
-        if jobId == self._jobId:
-            self._end(estimateText(result.get("values") or {}))
-
-    def _onFailed(self, jobId: str, error: EngineError) -> None:
-        if jobId == self._jobId:
-            self._end(f"{error.message} {error.remedy}".strip())
-
-    def _end(self, text: str) -> None:
-        self._engine.finished.disconnect(self._onFinished)
-        self._engine.failed.disconnect(self._onFailed)
-        self._folder.remove()
-        self.ended.emit(text)
+    def _take(self, result: Mapping[str, Any]) -> None:
+        self._leave()
+        self.finished.emit(estimateText(result.get("values") or {}))
 
 
 def estimateText(values: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from . import Dependencies, Display
 from .ConsoleTasks import ConsoleTasks
 from .EngineErrors import EngineError, NodeError
 from .EngineProcess import EngineProcess
+from .EstimateRun import EstimateRun
 from .EventPump import EventPump
 from .JobWriter import JobFolder
 from .LoadedResult import LoadedResult
@@ -170,6 +171,16 @@ class XAILogic(ConsoleTasks):
         for ended in (run.finished, run.failed):
             ended.connect(lambda _outcome: self._runs.remove(run) if run in self._runs else None)
         return run
+
+    def startEstimate(
+        self, task: str, inputs: dict[str, Any], options: dict[str, Any], model: str = "", **more: Any
+    ) -> EstimateRun:
+        """Ask what a task would take and return at once, as :meth:`startTask` does.
+
+        :raises EngineError: packages are missing, an input cannot be used, or a task is running.
+        """
+        self._requirePackages()
+        return EstimateRun(self.engine, task, inputs, options, _temporaryPath(), model=str(model), **more)
 
     def processEvents(self) -> None:
         """Hand over what the engine has said, and the next piece of a scan or of a result that it has written."""

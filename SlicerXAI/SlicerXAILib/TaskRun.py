@@ -11,20 +11,19 @@ from typing import Any
 import slicer
 
 from .EngineErrors import EngineError, JobCancelled
+from .EngineJob import EngineJob
 from .EngineProcess import EngineProcess
 from .JobWriter import SCAN, JobFolder
 from .LoadedResult import LoadedResult
 from .ResultLoader import ResultLoading
 from .ResultRecord import TaskCall
-from .Signal import Signal
-from .StageTexts import stageText
 from .TaskDescriptions import readTasks
 from .Translation import tr as _
 
 _END = object()
 
 
-class TaskRun:
+class TaskRun(EngineJob):
     """Starts a task when it is made; who follows it calls :meth:`advance` besides the engine's ``processEvents``.
 
     A large scan goes to the engine, and the result into the scene, a piece in each call, so that the event loop turns
@@ -50,30 +49,17 @@ class TaskRun:
 
         :raises EngineError: an input cannot be used, or the engine cannot be started.
         """
-        self.progress, self.logged = Signal(), Signal()
-        self.finished, self.failed = Signal(), Signal()
-        self.result: LoadedResult | None = None
-        self.error: EngineError | None = None
-        self._engine = engine
-        self._loading: ResultLoading | None = None
-        self._jobId: str | None = None
-        self._writing: Generator[None, None, None] | None = None
-        self._isWriting = False
         self.inputNode = _firstNode(inputs)
         self._inputName = _inputName(inputs, self.inputNode)
-        self._call = TaskCall(task, dict(inputs), dict(options), more)
         engine.requireIdle()
-        self._folder = JobFolder(temporaryPath, output or _ownFolder(task, self._inputName), inTurns=True)
-        try:
-            self._job = self._folder.job(task, inputs, options, **more)
-            self._connect()
-            if self._folder.isComplete:
-                self._jobId = engine.submit(self._job)
-            else:
-                self._writing = self._folder.writeScans()
-        except Exception:
-            self._leave()
-            raise
+        super().__init__(engine, JobFolder(temporaryPath, output or _ownFolder(task, self._inputName), inTurns=True))
+        self.result: LoadedResult | None = None
+        self._loading: ResultLoading | None = None
+        self._writing: Generator[None, None, None] | None = None
+        self._isWriting = False
+        self._job: Mapping[str, Any] = {}
+        self._call = TaskCall(task, dict(inputs), dict(options), more)
+        self._start(task, inputs, options, more)
 
     @property
     def isMoving(self) -> bool:
@@ -115,7 +101,7 @@ class TaskRun:
         try:
             if next(self._writing, _END) is _END:
                 self._writing = None
-                self._jobId = self._engine.submit(self._job)
+                super()._hand(self._job)
         except EngineError as error:
             self._fail(error)
         finally:
@@ -138,43 +124,23 @@ class TaskRun:
 
     def cancel(self) -> None:
         """Stop the job, or the loading of its result; nothing of it is kept."""
-        if self._jobId is not None and self._engine.currentJob == self._jobId:
-            self._engine.cancel()
-        elif self.isMoving and not self._isWriting:
+        if not self.isMoving:
+            super().cancel()
+        elif not self._isWriting:
             if self._writing is not None:
                 self._writing.close()
             if self._loading is not None:
                 self._loading.discard()
             self._fail(JobCancelled())
 
-    def _slots(self) -> tuple[tuple[Signal, Any], ...]:
-        return (
-            (self._engine.progress, self._onProgress),
-            (self._engine.logged, self._onLogged),
-            (self._engine.finished, self._onFinished),
-            (self._engine.failed, self._onFailed),
-        )
+    def _hand(self, job: Mapping[str, Any]) -> None:
+        self._job = job
+        if self._folder.isComplete:
+            super()._hand(job)
+        else:
+            self._writing = self._folder.writeScans()
 
-    def _connect(self) -> None:
-        for signal, slot in self._slots():
-            signal.connect(slot)
-
-    def _leave(self) -> None:
-        for signal, slot in self._slots():
-            signal.disconnect(slot)
-        self._folder.remove()
-
-    def _onProgress(self, jobId: str, event: Mapping[str, Any]) -> None:
-        if jobId == self._jobId:
-            self.progress.emit(float(event.get("fraction") or 0.0), progressText(event))
-
-    def _onLogged(self, jobId: str | None, text: str) -> None:
-        if jobId is not None and jobId == self._jobId:
-            self.logged.emit(text)
-
-    def _onFinished(self, jobId: str, _result: Mapping[str, Any]) -> None:
-        if jobId != self._jobId:
-            return
+    def _take(self, _result: Mapping[str, Any]) -> None:
         kept = self._folder.keepsOutput
         notes = list(self._folder.notes)
         if kept:
@@ -190,15 +156,6 @@ class TaskRun:
         )
         self.progress.emit(1.0, _("Loading the result"))
 
-    def _onFailed(self, jobId: str, error: EngineError) -> None:
-        if jobId == self._jobId:
-            self._fail(error)
-
-    def _fail(self, error: EngineError) -> None:
-        self.error = error
-        self._leave()
-        self.failed.emit(error)
-
 
 def _ownFolder(task: str, name: str) -> Path | None:
     """Return a new folder in the user's documents for a task whose files other tasks need; None for the others."""
@@ -207,17 +164,6 @@ def _ownFolder(task: str, name: str) -> Path | None:
         return None
     title = " ".join(part for part in (name, task) if part).replace("/", " ").replace("\\", " ")
     return Path(slicer.app.defaultScenePath) / "SlicerXAI" / f"{datetime.now():%Y-%m-%d %H-%M-%S} {title}"
-
-
-def progressText(event: Mapping[str, Any]) -> str:
-    """Return what is being done and how long it will take: ``Explaining, about 40 s left``."""
-    stage = stageText(str(event.get("stage") or ""))
-    seconds = event.get("seconds_left")
-    if seconds is None:
-        return stage
-    if seconds < 90:
-        return _("{stage}, about {count:.0f} s left").format(stage=stage, count=seconds)
-    return _("{stage}, about {count:.0f} min left").format(stage=stage, count=seconds / 60)
 
 
 def _firstNode(inputs: Mapping[str, Any]) -> Any:

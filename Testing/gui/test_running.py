@@ -83,6 +83,48 @@ def test_apply_is_cancel_while_running_and_cancel_leaves_nothing(panel, a_scan):
     assert panel.ui.messageLabel.text == ""
 
 
+def estimate(panel) -> None:
+    if not panel.ui.estimateButton.isVisible():
+        click(panel.ui.advancedButton.header)
+    click(panel.ui.estimateButton)
+
+
+def test_an_estimate_is_cancelled_by_the_same_button_as_a_run(panel, a_scan):
+    set_model(panel, "hang")
+    estimate(panel)
+    assert panel.ui.estimateText.text == "Trying the model ..."
+    assert panel.ui.applyButton.text == "Cancel" and not panel.ui.rerunButton.enabled
+    wait_until(lambda: panel.ui.progressBar.value == 50)
+    click(panel.ui.applyButton)
+    wait_until(lambda: not panel.run.isRunning)
+    assert panel.ui.stageLabel.text == "Cancelled." and panel.ui.estimateText.text == "-"
+    assert temporary_jobs() == [] and panel._logic.engine.processId is None
+    set_model(panel, "")
+    run_to_end(panel)
+    assert panel.ui.stageLabel.text == "Done."
+
+
+def test_an_estimate_that_fails_says_why(panel, a_scan):
+    set_model(panel, "fail")
+    estimate(panel)
+    wait_until(lambda: not panel.run.isRunning)
+    assert panel.ui.messageLabel.text == "The volume is empty.\nLoad another."
+    assert panel.ui.estimateText.text == "-" and panel.ui.estimateButton.enabled
+
+
+def test_an_estimate_starts_no_engine_that_lacks_its_packages(panel, a_scan, monkeypatch):
+    from SlicerXAILib import Dependencies
+
+    missing = "These Python packages are needed: torch>=2.6."
+    monkeypatch.setattr(Dependencies, "whyNotReady", lambda: missing)
+    monkeypatch.setattr(Dependencies, "torchProblem", lambda: "")
+    monkeypatch.setattr(Dependencies, "install", lambda *_confirm: False)
+    panel.setActive(True)
+    estimate(panel)
+    assert panel._logic.engine.processId is None
+    assert missing in panel.ui.messageLabel.text and panel.ui.estimateText.text == "-"
+
+
 def test_a_crash_is_told_with_the_last_words_and_apply_works_again(panel, a_scan):
     set_model(panel, "crash")
     run_to_end(panel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import qt
@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..EngineErrors import EngineError
+from ..EngineJob import EngineJob
 from ..JobWriter import SCAN
 from ..LoadedResult import LoadedResult
 from ..Logic import XAILogic
@@ -17,7 +18,6 @@ from ..Parameters import Parameters, inputKey, optionKey
 from ..ResultAttributes import ROLE
 from ..ResultRecord import TaskCall, callOf
 from ..TaskDescriptions import readTasks
-from ..TaskRun import TaskRun
 from .DependencyBar import DependencyBar
 from .EstimateRow import EstimateRow
 from .MachineSettings import MachineSettings
@@ -65,7 +65,7 @@ class Panel:
         self.machine = MachineSettings(ui)
         self.model = ModelPicker(ui, logic.engine, self._timer.start, lambda: not self.dependencies.problem)
         self.results = ResultsView(ui, logic.writeReport)
-        self.estimate = EstimateRow(ui, logic, self._timer.start)
+        self.estimate = EstimateRow(ui)
         self._fillChoosers()
         self._connect()
         self.setParameterNode(parameterNode)
@@ -113,9 +113,10 @@ class Panel:
         self.dependencies.told.connect(self.run.note)
         self.model.changed.connect(self._onModel)
         self.model.reported.connect(self._onReport)
-        self.run.applied.connect(self._onApply)
+        self.run.applied.connect(lambda: self._begin(self._logic.startTask))
+        self.estimate.asked.connect(lambda: self._begin(self._logic.startEstimate))
         self.run.finished.connect(self._onFinished)
-        self.run.ended.connect(self._update)
+        self.run.ended.connect(self._onEnded)
         self.results.told.connect(self.run.note)
         self.results.failed.connect(self.run.show)
         self.results.rerunAsked.connect(self._onRerun)
@@ -145,6 +146,7 @@ class Panel:
             self.model.setModel(self._parameters.value(optionKey(task, MODEL), field["default"] or ""))
         self._page.setModelReport(self.model.report)
         self._isLoading = False
+        self.estimate.forget()
         self._update()
 
     def _makePage(self, task: str) -> TaskPage:
@@ -184,11 +186,13 @@ class Panel:
     def _onPage(self) -> None:
         if not self._isLoading:
             self.model.wake()
+            self.estimate.forget()
             self._update()
 
     def _onModel(self) -> None:
         if not self._isLoading:
             self._parameters.setValue(optionKey(self._page.task["name"], MODEL), self.model.model)
+        self.estimate.forget()
         self._update()
 
     def _onReport(self, report: Mapping[str, Any] | None) -> None:
@@ -198,6 +202,7 @@ class Panel:
             self._isLoading = False
 
     def _onMachine(self) -> None:
+        self.estimate.forget()
         self.model.setMachine(self.machine.device, self.machine.trust.isGiven)
 
     def _onDependencies(self) -> None:
@@ -205,15 +210,13 @@ class Panel:
         self.model.setActive(True)
         self._update()
 
-    def _begin(self) -> TaskRun:
-        return self._logic.startTask(**self._request())
-
-    def _onApply(self) -> None:
+    def _begin(self, start: Callable[..., EngineJob]) -> None:
+        """Do what is chosen, or estimate it, once the packages are there."""
         if not self.dependencies.ensure():
             self.run.note(self.dependencies.problem or _("The packages were not installed."))
-            self._update()
+            self._onEnded()
             return
-        self._start(self._begin)
+        self._start(lambda: start(**self._request()))
 
     def _start(self, begin: Any) -> None:
         self.run.start(begin)
@@ -222,8 +225,15 @@ class Panel:
             self._timer.start()
         self._update()
 
-    def _onFinished(self, loaded: LoadedResult) -> None:
-        self.results.show(loaded)
+    def _onFinished(self, outcome: Any) -> None:
+        if isinstance(outcome, LoadedResult):
+            self.results.show(outcome)
+        else:
+            self.estimate.tell(outcome)
+
+    def _onEnded(self) -> None:
+        self.estimate.giveUp()
+        self._update()
 
     def _onRerun(self, record: Any) -> None:
         """Show how a result was asked for, and ask for it again."""
@@ -263,7 +273,7 @@ class Panel:
         self.machine.trust.setModels([self.model.model if field is not None else "", *self._page.furtherModels()])
         self.run.setProblems(problems)
         self.ui.rerunButton.enabled = not self.run.isRunning
-        self.estimate.setRequest(None if problems or self.run.isRunning else self._request)
+        self.estimate.setPossible(not problems and not self.run.isRunning)
 
     def _request(self) -> dict[str, Any]:
         """Return what a run would be asked for."""

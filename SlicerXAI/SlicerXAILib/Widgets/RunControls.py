@@ -8,9 +8,9 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ..EngineErrors import EngineError, JobCancelled
+from ..EngineJob import EngineJob
 from ..LoadedResult import LoadedResult
 from ..Signal import Signal
-from ..TaskRun import TaskRun
 
 _PERCENT = 100
 
@@ -18,13 +18,13 @@ _PERCENT = 100
 class RunControls:
     """Follows one run at a time.
 
-    Signals: ``applied()`` when the user wants to start, ``finished(LoadedResult)``, ``ended()`` after every run.
+    Signals: ``applied()`` when the user wants to start, ``finished(outcome)``, ``ended()`` after every run.
     """
 
     def __init__(self, ui: Any) -> None:
         self.applied, self.finished, self.ended = Signal(), Signal(), Signal()
         self._ui = ui
-        self._run: TaskRun | None = None
+        self._run: EngineJob | None = None
         self._isCancelling = False
         self._problems: list[str] = []
         ui.applyButton.connect("clicked(bool)", self._onClicked)
@@ -41,7 +41,7 @@ class RunControls:
         self._problems = list(problems)
         self._update()
 
-    def start(self, begin: Callable[[], TaskRun]) -> None:
+    def start(self, begin: Callable[[], EngineJob]) -> None:
         """Start a run, or say why it cannot be started."""
         if self._run is not None:
             self.note(_("A run is on its way. Wait for its result, or cancel it."))
@@ -97,13 +97,16 @@ class RunControls:
         if not self._isCancelling:
             self._ui.stageLabel.text = text
 
-    def _onFinished(self, loaded: LoadedResult) -> None:
-        for warning in loaded.warnings:
-            self.write(_("Warning: {text}").format(text=warning))
-        for name, value in loaded.values.items():
-            self.write(f"{name} = {value}")
+    def _onFinished(self, outcome: Any) -> None:
+        if isinstance(outcome, LoadedResult):
+            for warning in outcome.warnings:
+                self.write(_("Warning: {text}").format(text=warning))
+            for name, value in outcome.values.items():
+                self.write(f"{name} = {value}")
+        else:
+            self.write(str(outcome))
         self._end(_("Done."))
-        self.finished.emit(loaded)
+        self.finished.emit(outcome)
         self.ended.emit()
 
     def _onFailed(self, error: EngineError) -> None:
