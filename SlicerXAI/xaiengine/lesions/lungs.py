@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,18 +55,21 @@ class Lungs:
         return self.left_ml + self.right_ml
 
 
-def segment_lungs(hu: np.ndarray, grid: Grid) -> Lungs:
+def segment_lungs(hu: np.ndarray, grid: Grid, check: Callable[[], None] = lambda: None) -> Lungs:
     """Lungs of a CT ``hu`` (I, J, K) in Hounsfield units, of any orientation, spacing and field of view.
 
     Lungs include vessels, lesions and consolidations; trachea and main bronchi are left out. The work is done on a
-    RAS-aligned copy of 2.5 mm, the border is then drawn at the scan's own resolution.
+    RAS-aligned copy of 2.5 mm, the border is then drawn at the scan's own resolution. ``check`` is called between the
+    steps, and may raise.
 
     Raises:
         InputError: the values are no Hounsfield units (MR), or no lung is in the field of view.
     """
     _check_values(hu, grid)
     copy = working_copy(hu, grid, WORKING_SPACING_MM)
+    check()
     air = find_chest_air(copy)
+    check()
     if air.aerated.sum() * copy.voxel_ml < MINIMAL_LUNG_ML:
         raise InputError(
             f"No lungs were found: {air.aerated.sum() * copy.voxel_ml:.0f} mL inside the body have the density of "
@@ -73,13 +77,14 @@ def segment_lungs(hu: np.ndarray, grid: Grid) -> Lungs:
             "Choose a CT of the chest. " + REMEDY,
         )
     aerated_sides = split_sides(air.aerated, air.body, copy.spacing)
+    check()
     sides = complete_lungs(copy, air, aerated_sides)
     if np.count_nonzero(sides) > LARGEST_SHARE * np.count_nonzero(air.body):
         raise InputError(
             "No lungs were found: nearly all of the scan would be lung.",
             "Choose a CT of the chest that shows the chest wall. " + REMEDY,
         )
-    left, right = _at_full_resolution(hu, grid, copy, air, sides)
+    left, right = _at_full_resolution(hu, grid, copy, air, sides, check)
     return Lungs(left, right, grid, _doubts(air.aerated, sides))
 
 
@@ -114,7 +119,7 @@ def _check_values(hu: np.ndarray, grid: Grid) -> None:
 
 
 def _at_full_resolution(
-    hu: np.ndarray, grid: Grid, copy: WorkingCopy, air: ChestAir, sides: np.ndarray
+    hu: np.ndarray, grid: Grid, copy: WorkingCopy, air: ChestAir, sides: np.ndarray, check: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Left and right lung (I, J, K) bool on the scan's grid.
 
@@ -130,6 +135,7 @@ def _at_full_resolution(
     towards_left = _towards_left(sides)
     left, right = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
     for box in slabs(box_on_scan(outer, copy.grid, grid, spacing)):
+        check()
         aerated = hu[box] < air.threshold
         inside = carried_back(lungs, copy.grid, grid, box) > 0.5
         keep = carried_back(certain, copy.grid, grid, box) > 0.5

@@ -16,6 +16,7 @@ import numpy as np
 from ..attribution.reference_store import find_statistics
 from ..attribution.statistics import ReferenceStatistics
 from ..grid import Grid
+from ..patience import interruptibly
 from ..preprocessing import Preprocessed, preprocess
 from ..progress import Progress
 from ..resample import resample
@@ -74,7 +75,8 @@ def quantify_scan(
     for text in regions.lungs.warnings:
         warn(text)
     progress.stage("Preparing the scan", 1)
-    prepared = preprocess(seen_by_model(volume, regions, settings), model.preprocessing())
+    shown = seen_by_model(volume, regions, settings)
+    prepared = interruptibly(progress.check, preprocess, shown, model.preprocessing())
     slices, axis = slices_of(prepared, model.inferer.plane)
     progress.stage("Reading the slices", len(slices))
     start = time.perf_counter()
@@ -99,7 +101,8 @@ def quantify_scan(
             memory_budget=int(memory_gb * GIGABYTE / 4),
             advance=lambda share, number=number: progress.update(int(1000 * (number + share) / repeats), 1000),
         )
-        runs.append((maps, *_measure(maps, prepared, volume, regions, settings)))
+        measured = interruptibly(progress.check, _measure, maps, prepared, volume, regions, settings)
+        runs.append((maps, *measured))
     for text in runs[0][0].warnings:
         warn(text)
     maps, bits, labels, threshold, quantification = runs[0]

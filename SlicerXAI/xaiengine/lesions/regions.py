@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,13 +36,17 @@ class LungRegions:
         return Segmentation.from_masks(masks, self.lungs.grid, name)
 
 
-def lung_regions(volume: Volume, segmentation: Segmentation | None) -> LungRegions:
+def lung_regions(
+    volume: Volume, segmentation: Segmentation | None, check: Callable[[], None] = lambda: None
+) -> LungRegions:
     """Regions from a segmentation of lungs or lobes (brought to the scan's grid), else found in the CT.
+
+    ``check`` is called now and again, and may raise.
 
     Raises InputError when there are no lungs in either.
     """
     if segmentation is None:
-        return LungRegions(segment_lungs(volume.array, volume.grid))
+        return LungRegions(segment_lungs(volume.array, volume.grid, check))
     placed = segmentation.on_grid(volume.grid)
     whole = placed.union()
     if np.count_nonzero(whole) * volume.grid.voxel_volume_ml < SMALLEST_LUNG_ML:

@@ -9,6 +9,7 @@ import torch
 
 from ..device import available_memory
 from ..errors import ModelError
+from ..patience import interruptibly
 from ..segmentation import Mask, Segmentation, read_segmentation, write_segmentation
 from ..terminology import lung_lesion
 from ..volume import Volume, check_volume, read_volume, write_volume
@@ -44,7 +45,8 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     model = slice_classifier(context.session.model(options.model, context.device, context.trust_model))
     settings = lesion_settings(model, options)
     target = model.label_index(options.target or model.target or len(model.labels) - 1)
-    volume = read_volume(options.volume)
+    check = context.progress.check
+    volume = interruptibly(check, read_volume, options.volume)
     check_volume(volume)
     reference = None
     if options.reference:
@@ -52,7 +54,7 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     given = read_segmentation(options.lungs) if options.lungs else None
     needed = _say_what_it_takes(volume, context)
     context.progress.stage("Finding the lungs", 1)
-    regions = lung_regions(volume, given)
+    regions = interruptibly(check, lung_regions, volume, given, check)
     findings = quantify_scan(
         volume,
         model,

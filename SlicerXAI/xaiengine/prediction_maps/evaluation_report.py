@@ -15,6 +15,7 @@ from ..errors import InputError, OptionError
 from ..faithfulness.curves import Curve
 from ..faithfulness.verdict import verdict_line
 from ..job import RESULT_NAME, read_result, write_text_atomically
+from ..patience import interruptibly
 from ..segmentation import read_segmentation
 from ..tasks.explain_prediction import ExplainPredictionOptions
 from ..volume import read_volume
@@ -60,7 +61,9 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
     context.progress.stage("Preparing")
     names = checked_names(options.checks)
     model = context.session.model(options.model, context.device, context.trust_model)
-    view = view_scan(read_volume(options.volume, allow_channels=model.in_channels > 1), model)
+    check = context.progress.check
+    scan = interruptibly(check, read_volume, options.volume, allow_channels=model.in_channels > 1)
+    view = view_scan(scan, model, check)
     if view.note:
         context.warn(view.note)
     origin = origin_of(Path(options.explanation))

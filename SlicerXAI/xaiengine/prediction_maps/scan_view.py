@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..lesions.lungs import segment_lungs
 from ..lesions.settings import TASK as LESION_TASK
 from ..models.explained_model import ExplainedModel
 from ..models.prediction import SLICE_AXIS, check_channels, predict_scan
+from ..patience import interruptibly
 from ..preprocessing import Preprocessed, preprocess
 from ..resample import resample
 from ..targets import BinaryTarget, ClassTarget, Target, checked_output
@@ -67,8 +69,10 @@ class ScanView:
         return resample(values, grid, self.grid, "nearest" if nearest else "linear")
 
 
-def view_scan(volume: Volume, model: ExplainedModel) -> ScanView:
+def view_scan(volume: Volume, model: ExplainedModel, check: Callable[[], None] = lambda: None) -> ScanView:
     """Preprocess a scan and predict it; a model that was trained on lungs alone sees the lungs alone.
+
+    ``check`` is called many times a second, and may raise.
 
     Raises:
         ModelError: a segmentation model, other channels, an answer that is no row of numbers or is not a number.
@@ -87,13 +91,13 @@ def view_scan(volume: Volume, model: ExplainedModel) -> ScanView:
         )
     for channel in volume.channels_first():
         check_volume(volume.with_array(channel), allow_2d=model.spatial_dims == 2)
-    shown, note = lungs_alone(volume, model)
-    prepared = preprocess(shown, model.preprocessing())
+    shown, note = lungs_alone(volume, model, check)
+    prepared = interruptibly(check, preprocess, shown, model.preprocessing())
     check_channels(model, prepared.tensor.shape[0])
     axis = None if model.spatial_dims == 3 else SLICE_AXIS[model.inferer.plane]
     tensor = prepared.tensor
     samples = tensor[None] if axis is None else tensor.movedim(axis + 1, 0).contiguous()
-    outputs = checked_output(predict_scan(model, prepared), 0).cpu()
+    outputs = checked_output(predict_scan(model, prepared, lambda _count: check()), 0).cpu()
     if not bool(torch.isfinite(outputs).all()):
         raise ModelError(
             f"The model {model.name} gives values that are not numbers for this scan.",
@@ -102,7 +106,9 @@ def view_scan(volume: Volume, model: ExplainedModel) -> ScanView:
     return ScanView(volume, model, prepared, axis, samples, outputs, note)
 
 
-def lungs_alone(volume: Volume, model: ExplainedModel) -> tuple[Volume, str]:
+def lungs_alone(
+    volume: Volume, model: ExplainedModel, check: Callable[[], None] = lambda: None
+) -> tuple[Volume, str]:
     """The scan as the model was trained to see it, and a note for the user (empty where nothing was hidden).
 
     A model says so by ``outside_lungs`` (HU) among its defaults for lesions.
@@ -110,7 +116,7 @@ def lungs_alone(volume: Volume, model: ExplainedModel) -> tuple[Volume, str]:
     outside = model.defaults.get(LESION_TASK, {}).get("outside_lungs")
     if outside is None:
         return volume, ""
-    lungs = segment_lungs(volume.array, volume.grid).combined
+    lungs = interruptibly(check, segment_lungs, volume.array, volume.grid, check).combined
     hidden = np.where(lungs, volume.array, np.asarray(outside, volume.array.dtype))
     return volume.with_array(hidden), (
         f"The model {model.name} was trained on lungs alone, so voxels outside the lungs that were found are shown "

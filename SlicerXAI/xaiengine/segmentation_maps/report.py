@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..patience import interruptibly
 from ..preprocessing import preprocess
 from ..segmentation import read_segmentation
 from ..volume import read_volume
@@ -42,7 +43,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     progress.plan(((READING, 4), (PREDICTING, 12), (PREPARING, 4), *((m.title, 60 / len(methods)) for m in methods)))
     progress.stage(READING, 1)
     model = segmenter(context.session.model(options.model, context.device, context.trust_model))
-    volume = read_channels(options.volume, options.channels, model)
+    volume = interruptibly(progress.check, read_channels, options.volume, options.channels, model)
     for note in model.notes:
         context.log(note)
     context.log(f"{volume.name}: {volume.grid.describe()}")

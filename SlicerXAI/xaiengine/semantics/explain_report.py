@@ -11,6 +11,7 @@ import torch
 from ..attribution.baselines import baseline_like
 from ..attribution.feature_maps import explainable
 from ..errors import OptionError
+from ..patience import interruptibly
 from ..prediction_maps.explaining import explained_target
 from ..prediction_maps.scan_view import ScanView, choose_rows, view_scan
 from ..targets import Target
@@ -47,7 +48,8 @@ def explain_and_write(options: ExplainSemanticsOptions, context: Context) -> Out
     model = context.session.model(options.model, context.device, context.trust_model)
     model.capabilities.require("layers", "Semantic attribution")
     dissection = find_dissection(model, options.dissection, options.layer)
-    view = view_scan(read_scan(options.volume, model), model)
+    check = context.progress.check
+    view = view_scan(interruptibly(check, read_scan, options.volume, model), model, check)
     target = explained_target(view, options)
     rows, warning = choose_rows(view, target, options.slices, options.most_slices)
     for text in filter(None, [view.note, warning]):

@@ -151,6 +151,7 @@ class ExplainPrediction(Task):
     )
 
     def run(self, options: ExplainPredictionOptions, context: Context) -> Outcome:
+        from ..patience import interruptibly
         from ..prediction_maps.explaining import explain
         from ..prediction_maps.scan_view import view_scan
         from ..prediction_maps.writing import write_explained
@@ -158,7 +159,9 @@ class ExplainPrediction(Task):
 
         context.progress.stage("Preparing")
         model = context.session.model(options.model, context.device, context.trust_model)
-        view = view_scan(read_volume(options.volume, allow_channels=model.in_channels > 1), model)
+        check = context.progress.check
+        scan = interruptibly(check, read_volume, options.volume, allow_channels=model.in_channels > 1)
+        view = view_scan(scan, model, check)
         found = explain(
             view, options, seed=context.seed, progress=context.progress, warn=context.warn, expect=context.expect
         )
