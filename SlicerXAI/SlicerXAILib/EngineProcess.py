@@ -15,6 +15,7 @@ from .EngineConnection import EngineConnection
 from .EngineErrors import EngineError, JobCancelled
 from .PythonExecutable import engineEnvironment, findPythonExecutable
 from .Signal import Signal
+from .TorchProbe import mendFor
 from .Translation import tr as _
 
 _POLL_SECONDS = 0.05
@@ -22,6 +23,8 @@ _POLL_SECONDS = 0.05
 _CANCEL_SECONDS = 0.7
 # What an idle engine is given to leave by itself.
 _LEAVE_SECONDS = 3.0
+# Of errors that say that torch is missing or cannot be imported.
+_TORCH_KIND = "torch"
 
 
 class EngineProcess:
@@ -45,6 +48,8 @@ class EngineProcess:
         self.finished, self.failed = Signal(), Signal()
         self.answered = Signal()
         self._questions: list[str] = []
+        # The engine's name and the maker's name of each, once a model has been looked at with them in sight.
+        self.graphicsCards: list[tuple[str, str]] | None = None
 
     @property
     def currentJob(self) -> str | None:
@@ -260,6 +265,8 @@ class EngineProcess:
     def _answer(self, event: dict[str, Any]) -> None:
         self._questions.remove(event["id"])
         known = event.get("inspection")
+        if known is not None and not self._onlyCpu:
+            self.graphicsCards = [(name, title) for name, title in event.get("devices") or []]
         self.answered.emit(event["id"], _reportedError(event) if known is None else known)
 
     def _finish(self, event: dict[str, Any]) -> None:
@@ -274,6 +281,8 @@ class EngineProcess:
 
 
 def _reportedError(report: Mapping[str, Any]) -> EngineError:
+    if report.get("kind") == _TORCH_KIND:  # how it is mended in Slicer is not known to the engine
+        return EngineError(report["message"], mendFor(report["message"]), report.get("details") or "")
     return EngineError(
         report.get("message") or _("The engine reported an error without a message."),
         report.get("remedy") or "",

@@ -78,7 +78,7 @@ def mendFor(error: str) -> str:
     """Return what helps against an error that importing torch has raised; the first sign in it that fits counts."""
     lowered = error.lower()
     mends = {
-        ("no module named 'torch'",): _("Install torch with the panel of SlicerXAI."),
+        ("no module named 'torch'", "torch is not installed"): _("Install torch with the panel of SlicerXAI."),
         ("cuda", "cublas", "cudnn", "nvrtc", "nccl"): _(
             "Install the build for the CPU with the PyTorch Utils module."
         ),

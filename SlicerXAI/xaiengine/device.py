@@ -36,6 +36,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def graphics_cards() -> list[tuple[str, str]]:
+    """The graphics cards that torch can use: the name for ``choose_device``, and the maker's name."""
+    import torch
+
+    if torch.cuda.is_available():
+        return [(f"cuda:{n}", torch.cuda.get_device_name(n)) for n in range(torch.cuda.device_count())]
+    return [("mps", "Apple GPU")] if torch.backends.mps.is_available() else []
+
+
 def available_memory(device: torch.device) -> int:
     """Bytes that can still be had on the device (on a CPU: of the machine, as far as the system tells)."""
     if device.type == "cuda":

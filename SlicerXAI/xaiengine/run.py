@@ -23,6 +23,7 @@ from .progress import Progress
 from .session import Session
 from .tasks import Context, Outcome, Task, find_task
 from .tasks.task import EnoughKnown, Expected
+from .torch_problem import torch_problem
 
 VERSIONED = ("torch", "monai", "captum", "numpy", "scipy")
 
@@ -176,6 +177,8 @@ def _known(error: Exception) -> XAIError:
     """Unforeseen errors get a message and a remedy too; their traceback goes to the details."""
     if isinstance(error, XAIError):
         return error
+    if (problem := torch_problem(error)) is not None:
+        return problem
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return ResourceError(
             "The memory was not enough for this job.",

@@ -2,7 +2,8 @@
 
 In:  ``{"id": 1, "command": "run", "job": {...}}``, ``{"id": 2, "command": "describe"}``,
 ``{"command": "cancel", "id": 1}``, ``{"command": "shutdown"}``.
-``{"id": 3, "command": "inspect", "model": "..."}`` says what a model is, and keeps it for the jobs that follow.
+``{"id": 3, "command": "inspect", "model": "..."}`` says what a model is, and keeps it for the jobs that follow; its
+answer names the graphics cards too.
 
 Out: ``{"id": 1, "event": "started" | "progress" | "log" | "finished" | "error", ...}``; first of all
 ``{"event": "ready"}``. ``finished`` carries the result, whatever its status; ``error`` answers a line that
@@ -16,15 +17,18 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from typing import IO, Any
 
 from . import __version__
 from .describe import describe
+from .device import graphics_cards
 from .errors import XAIError
 from .job import parse_job
 from .progress import Progress, ProgressEvent
 from .run import quiet_libraries, run_job
 from .session import Session
+from .torch_problem import torch_problem
 
 
 class Server:
@@ -75,13 +79,13 @@ class Server:
             if command["command"] == "describe":
                 self._send({"event": "finished", "id": identity, "description": describe()})
             elif command["command"] == "inspect":
-                self._send({"event": "finished", "id": identity, "inspection": self._inspect(command)})
+                inspection = self._inspect(command)
+                devices = graphics_cards()
+                self._send({"event": "finished", "id": identity, "inspection": inspection, "devices": devices})
             else:
                 self._run_job(identity, command.get("job"))
-        except XAIError as error:
-            self._send({"event": "error", "id": identity, "message": error.message, "remedy": error.remedy})
         except Exception as error:
-            self._send({"event": "error", "id": identity, "message": f"{type(error).__name__}: {error}"})
+            self._send({"event": "error", "id": identity, **_report(error)})
 
     def _inspect(self, command: dict[str, Any]) -> dict[str, Any]:
         from .device import choose_device
@@ -109,6 +113,15 @@ class Server:
         with self._lock:
             self._outgoing.write(json.dumps(message, ensure_ascii=False) + "\n")
             self._outgoing.flush()
+
+
+def _report(error: Exception) -> dict[str, Any]:
+    """What is sent of an error that ended a command."""
+    known = error if isinstance(error, XAIError) else torch_problem(error)
+    if known is None:
+        details = "".join(traceback.format_exception(error))
+        return {"kind": XAIError.kind, "message": f"{type(error).__name__}: {error}", "details": details}
+    return {"kind": known.kind, "message": known.message, "remedy": known.remedy}
 
 
 def progress_line(event: ProgressEvent) -> str:

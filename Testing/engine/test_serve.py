@@ -68,6 +68,39 @@ def test_a_failing_job_is_finished_with_its_error(engine, tmp_path):
     assert json.loads((tmp_path / "o" / "result.json").read_text())["status"] == "failed"
 
 
+@pytest.fixture
+def engine_with_broken_torch(tmp_path, monkeypatch):
+    """The engine with a torch before all others that lacks a library."""
+    (tmp_path / "torch").mkdir()
+    message = "libcublas.so.12: cannot open shared object file"
+    (tmp_path / "torch" / "__init__.py").write_text(f"raise ImportError({message!r})", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ENGINE), str(tmp_path)]))
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-m", "xaiengine", "serve"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+    )  # fmt: skip
+    yield child
+    child.kill()
+    child.wait()
+
+
+def test_a_broken_torch_is_told_from_other_errors(engine_with_broken_torch, tmp_path):
+    engine = engine_with_broken_torch
+    receive(engine)
+    for identity in (1, 2):  # nor does the second attempt fail in another way
+        send(engine, {"id": identity, "command": "inspect", "model": "lung_lesion_slice_classifier"})
+        answer = receive(engine)
+        assert (answer["event"], answer["kind"]) == ("error", "torch")
+        assert "libcublas.so.12" in answer["message"] and answer["remedy"]
+    job = {"task": "quantify-lesions", "inputs": {"volume": "scan.nrrd"}, "output": str(tmp_path / "o")}
+    send(engine, {"id": 3, "command": "run", "job": job})
+    assert receive(engine)["event"] == "started"
+    error = receive(engine)["result"]["error"]
+    assert error["kind"] == "torch" and "libcublas.so.12" in error["message"]
+    send(engine, {"id": 4, "command": "describe"})
+    assert receive(engine)["event"] == "finished"
+
+
 def test_it_ends_with_its_parent(engine):
     receive(engine)
     engine.stdin.close()

@@ -327,6 +327,20 @@ def test_missing_packages_are_named_and_nothing_is_installed_without_consent(
     assert "pip download" in panel.ui.log.toPlainText()
 
 
+def test_a_torch_that_cannot_be_imported_is_told_with_its_mend(open_panel, a_scan, tmp_path, monkeypatch):
+    (tmp_path / "torch").mkdir()
+    failing = "raise ImportError('libcublas.so.12: cannot open shared object file')"
+    (tmp_path / "torch" / "__init__.py").write_text(failing, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    engine = EngineProcess()
+    panel = open_panel(engine)
+    for told in (panel.ui.modelInfoLabel, panel.ui.messageLabel):
+        wait_until(lambda told=told: "libcublas.so.12" in told.text)
+        assert "Install the build for the CPU" in told.text and "report" not in told.text
+        run_to_end(panel)
+    engine.shutdown(timeout=0)
+
+
 def test_a_second_run_uses_the_process_of_the_first(panel, a_scan):
     run_to_end(panel)
     process = panel._logic.engine.processId

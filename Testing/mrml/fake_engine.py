@@ -116,6 +116,7 @@ for line in sys.stdin:
     if message["command"] == "shutdown":
         break
     if message["command"] == "inspect":
-        send(id=message["id"], event="finished", inspection=inspection())
+        cards = [["cuda:0", "H100"], ["cuda:1", "T4"]] if message["model"] == "cards" else []
+        send(id=message["id"], event="finished", inspection=inspection(), devices=cards)
     if message["command"] == "run":
         answer(message)

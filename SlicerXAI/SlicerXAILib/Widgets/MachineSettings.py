@@ -25,6 +25,7 @@ class MachineSettings:
         self._selector, self._seed = ui.deviceSelector, ui.seedSpinBox
         self._parameters: Parameters | None = None
         self._devices: list[str] = []
+        self._cards: list[tuple[str, str]] | None = None
         self._list([(CUDA, _("Graphics card (CUDA)"))])
         self._selector.connect("currentIndexChanged(int)", self._onChanged)
         self._seed.connect("valueChanged(int)", self._onChanged)
@@ -49,6 +50,9 @@ class MachineSettings:
 
     def setGraphicsCards(self, cards: Sequence[tuple[str, str]]) -> None:
         """Offer the graphics cards that this computer has: the engine's name and the maker's name of each."""
+        if list(cards) == self._cards:
+            return
+        self._cards = list(cards)
         chosen = self.device
         parameters, self._parameters = self._parameters, None
         self._list([(name, f"{title} ({name})") for name, title in cards])

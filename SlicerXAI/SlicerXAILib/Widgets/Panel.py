@@ -196,6 +196,8 @@ class Panel:
         self._update()
 
     def _onReport(self, report: Mapping[str, Any] | None) -> None:
+        if self._logic.engine.graphicsCards is not None:
+            self.machine.setGraphicsCards(self._logic.engine.graphicsCards)
         if self._page is not None:
             self._isLoading = True
             self._page.setModelReport(report)
