@@ -50,7 +50,7 @@ class SlicerXAIFileReader:
         return "XAIResult"
 
     def extensions(self):
-        return [_("SlicerXAI result") + " (*.xai.json)", _("SlicerXAI result") + " (result.json)"]
+        return [_("SlicerXAI result") + " (*.xai.json)", _("SlicerXAI result") + " (*result.json)"]
 
     def canLoadFileConfidence(self, filePath):
         from SlicerXAILib.ResultFileReader import readingConfidence

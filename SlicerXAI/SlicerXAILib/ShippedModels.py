@@ -16,6 +16,11 @@ def shippedModels(folder: Path = MODELS_FOLDER) -> Mapping[str, str]:
     return {path.name: _task(path) for path in sorted(folder.iterdir()) if (path / "configs").is_dir()}
 
 
+def shippedGenerators(folder: Path = MODELS_FOLDER) -> list[str]:
+    """Return the names of the shipped generators of counterfactual images."""
+    return sorted(path.parent.name for path in folder.glob("*/generator.json"))
+
+
 def _task(path: Path) -> str:
     try:
         content = json.loads((path / "configs" / "explanation.json").read_text(encoding="utf-8"))

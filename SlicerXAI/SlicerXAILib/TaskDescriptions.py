@@ -66,10 +66,28 @@ def describeOptions(task: Mapping[str, Any]) -> str:
     """Return a task's inputs and options for a reader: meaning, unit, range, choices and default of each."""
     lines = [f"{task['title']}: {task['description']}"]
     for field in task["options"]:
+        limits = limitsText(field)
         needed = " (" + _("required") + ")" if field["required"] else ""
         unit = _(", in {unit}").format(unit=field["unit"]) if field["unit"] else ""
-        lines.append(f"  {field['name']}{needed}: {field['description']}{unit}{_limits(field)}")
+        lines.append(f"  {field['name']}{needed}: {field['description']}{unit}{f' [{limits}]' if limits else ''}")
     return "\n".join(lines)
+
+
+def limitsText(field: Mapping[str, Any]) -> str:
+    """Return the choices, range and default of a field: ``at least 0; default 1``."""
+    low, high = field["minimum"], field["maximum"]
+    parts = []
+    if field["type"] == "choice":
+        parts.append(_("one of {names}").format(names=", ".join(field["choices"])))
+    if low is not None:
+        least = _("above {low:g}") if field["exclusive_minimum"] else _("at least {low:g}")
+        parts.append(least.format(low=low))
+    if high is not None:
+        most = _("below {high:g}") if field["exclusive_maximum"] else _("at most {high:g}")
+        parts.append(most.format(high=high))
+    if field["default"] not in (None, "", []):
+        parts.append(_("default {value}").format(value=field["default"]))
+    return "; ".join(parts)
 
 
 def _translated(task: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,19 +114,3 @@ def _translated(task: Mapping[str, Any]) -> Mapping[str, Any]:
     ]
     parts = {name: [shown(item) for item in task[name]] for name in ("outputs", "values")}
     return {**shown(task), **parts, "options": options}
-
-
-def _limits(field: Mapping[str, Any]) -> str:
-    low, high = field["minimum"], field["maximum"]
-    parts = []
-    if field["type"] == "choice":
-        parts.append(_("one of {names}").format(names=", ".join(field["choices"])))
-    if low is not None:
-        least = _("above {low:g}") if field["exclusive_minimum"] else _("at least {low:g}")
-        parts.append(least.format(low=low))
-    if high is not None:
-        most = _("below {high:g}") if field["exclusive_maximum"] else _("at most {high:g}")
-        parts.append(most.format(high=high))
-    if field["default"] not in (None, "", []):
-        parts.append(_("default {value}").format(value=field["default"]))
-    return f" [{'; '.join(parts)}]" if parts else ""

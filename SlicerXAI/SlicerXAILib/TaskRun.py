@@ -13,6 +13,7 @@ import slicer
 from .EngineErrors import EngineError, JobCancelled
 from .EngineJob import EngineJob
 from .EngineProcess import EngineProcess
+from .FileNames import fileName
 from .JobWriter import SCAN, JobFolder
 from .LoadedResult import LoadedResult
 from .ResultLoader import ResultLoading
@@ -162,8 +163,8 @@ def _ownFolder(task: str, name: str) -> Path | None:
     outputs = readTasks().get(task, {}).get("outputs", ())
     if not any(item["kind"] == "data" for item in outputs):
         return None
-    title = " ".join(part for part in (name, task) if part).replace("/", " ").replace("\\", " ")
-    return Path(slicer.app.defaultScenePath) / "SlicerXAI" / f"{datetime.now():%Y-%m-%d %H-%M-%S} {title}"
+    title = fileName(f"{datetime.now():%Y-%m-%d %H-%M-%S}", name, task)
+    return Path(slicer.app.defaultScenePath) / "SlicerXAI" / title
 
 
 def _firstNode(inputs: Mapping[str, Any]) -> Any:

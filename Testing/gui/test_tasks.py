@@ -235,7 +235,7 @@ def test_the_vessel_under_a_picked_point_is_explained(gui, real_panel, scene):
     wait_until(lambda: panel.model.report is not None)
     only_methods(panel, ["saliency"])
     choose(panel.page.editor("target").widget, "component")
-    choose(panel.page.editor("point").widget, "Picked")
+    choose(panel.page.editor("point").selector, "Picked")
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""
     target = slicer.util.getNode("*xplained target*")
@@ -251,7 +251,7 @@ def test_a_box_limits_what_occlusion_hides(gui, real_panel, scene):
     show_task(panel, "explain-prediction")
     set_model(panel, "lung_lesion_slice_classifier")
     only_methods(panel, ["occlusion"])
-    choose(panel.page.editor("roi").widget, "Box")
+    choose(panel.page.editor("roi").selector, "Box")
     choose(panel.page.editor("target").widget, "lesion")
     type_text(panel.page.editor("slices").widget, "highest")
     run_to_end(panel)

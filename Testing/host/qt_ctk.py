@@ -126,37 +126,4 @@ class ctkSliderWidget(QtWidgets.QWidget):
     suffix = QtCore.Property(str, lambda self: self.spinBox.suffix, setSuffix)
 
 
-class ctkPathLineEdit(QtWidgets.QWidget):
-    """A path with a button that opens a file dialog."""
-
-    currentPathChanged = QtCore.Signal(str)
-    Dirs, Files, Readable, Writable = 1, 2, 16, 32
-
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        self.edit = QtWidgets.QLineEdit()
-        browse = QtWidgets.QToolButton()
-        browse.setText("...")
-        layout.addWidget(self.edit, 1)
-        layout.addWidget(browse)
-        self._filters = self.Files | self.Readable
-        self._name_filters: list[str] = []
-        self.edit.textChanged.connect(self.currentPathChanged)
-
-    def setCurrentPath(self, path: str) -> None:
-        self.edit.setText(path)
-
-    def _set_filters(self, filters: int) -> None:
-        self._filters = filters
-
-    def _set_name_filters(self, filters: list[str]) -> None:
-        self._name_filters = filters
-
-    currentPath = QtCore.Property(str, lambda self: self.edit.text, setCurrentPath)
-    filters = QtCore.Property(int, lambda self: self._filters, _set_filters)
-    nameFilters = QtCore.Property("QStringList", lambda self: self._name_filters, _set_name_filters)
-
-
-WIDGETS = (ctkCollapsibleButton, ctkSliderWidget, ctkPathLineEdit)
+WIDGETS = (ctkCollapsibleButton, ctkSliderWidget)

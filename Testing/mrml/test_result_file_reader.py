@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import shutil
 from pathlib import Path
 
@@ -33,6 +35,15 @@ def test_other_files_are_left_to_other_readers(result_folder, tmp_path, name, co
     path.write_text((result_folder / "result.json").read_text("utf-8") if content is None else content, "utf-8")
     assert readingConfidence(path) == 0.0
     assert readingConfidence(tmp_path / "result.json" / "absent") == 0.0
+
+
+@pytest.mark.parametrize("name", ["result.json", "Patient 7.xai.json"])
+def test_its_patterns_fit_whole_paths_as_slicer_compares_them(module, result_folder, name):
+    """Slicer lets a wildcard pattern fit the absolute path, not the file's name alone."""
+    reader = module.file_reader_class()(None)
+    patterns = [re.search(r"\((.*)\)", text).group(1) for text in reader.extensions()]
+    assert any(fnmatch.fnmatchcase(str(result_folder / name), pattern) for pattern in patterns)
+    assert not any(fnmatch.fnmatchcase(str(result_folder / "scan.json"), pattern) for pattern in patterns)
 
 
 @pytest.mark.parametrize("name", ["result.json", "Patient 7.xai.json"])

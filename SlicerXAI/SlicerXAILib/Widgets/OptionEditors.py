@@ -9,7 +9,8 @@ import qt
 from slicer.i18n import tr as _
 
 from ..Signal import Signal
-from .InputEditors import Editor, NodeEditor
+from .InputEditors import Editor, fieldToolTip
+from .NodeEditors import POINT, PlacedNodeEditor
 
 _LARGEST = 2_000_000_000
 _LIST_HEIGHT = 116
@@ -206,11 +207,11 @@ class WordsEditor:
 def optionEditor(field: Mapping[str, Any], scenes: Any) -> Editor:
     """Return the widget for an option of the engine's description."""
     if field["source"] == "point":
-        editor: Editor = NodeEditor(["vtkMRMLMarkupsFiducialNode"], scenes, canAdd=True)
+        editor: Editor = PlacedNodeEditor([POINT], scenes, POINT, canAdd=True)
     else:
         editor = _byType(field)
         editor.setValue(field["default"])
-    editor.widget.toolTip = field["description"]
+    editor.widget.toolTip = fieldToolTip(field)
     return editor
 
 

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from .. import Display, Navigation
 from ..EngineErrors import EngineError
+from ..FileNames import fileName
 from ..LoadedResult import LoadedResult
 from ..Provenance import provenanceOf
 from ..ResultRecord import inputOf, recordsInScene, resultOf, titleOf
@@ -153,7 +154,7 @@ class ResultsView:
             Navigation.showSurfaces(node, visible)
 
     def _onReport(self) -> None:
-        name = f"{self._result.inputName} {self._result.task}.html".strip()
+        name = fileName(self._result.inputName, self._result.task, extension=".html")
         path = qt.QFileDialog.getSaveFileName(None, _("Write the report"), name, _("Web pages (*.html)"))
         path = path[0] if isinstance(path, tuple) else path
         if not path:

@@ -11,7 +11,8 @@ from slicer.i18n import tr as _
 
 from ..Parameters import Parameters, inputKey, optionKey
 from ..Signal import Signal
-from .InputEditors import Editor, NodeEditor, fieldLabel, inputEditor
+from .InputEditors import Editor, fieldLabel, inputEditor
+from .NodeEditors import NodeEditor
 from .OptionEditors import ListEditor, TextEditor, optionEditor
 
 MODEL = "model"
