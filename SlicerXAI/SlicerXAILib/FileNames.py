@@ -8,13 +8,13 @@ import re
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]+')
 _MOST_LETTERS = 120
 # Windows takes these for devices, with any extension.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{number}" for kind in ("com", "lpt") for number in range(1, 10))}
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\s*(\.|$)", re.IGNORECASE)
 
 
 def fileName(*parts: str, extension: str = "") -> str:
     """Return the parts as one name that every system takes for a file or folder; never empty, never a path."""
     words = " ".join(_FORBIDDEN.sub(" ", part) for part in parts).split()
     name = " ".join(words)[:_MOST_LETTERS].strip(" .") or "SlicerXAI"
-    if name.partition(".")[0].strip().lower() in _DEVICES:
+    if _DEVICE.match(name):
         name = f"_{name}"
     return name + extension

@@ -112,10 +112,10 @@ def test_a_box_is_drawn_in_a_view_where_a_segmentation_may_stand_too(panel, a_pa
 def test_tool_tips_say_what_may_be_entered(panel, a_scan):
     fields = {field["name"]: field for field in readTasks()["quantify-lesions"]["options"]}
     page = show_task(panel, "quantify-lesions")
-    tip = page.editor("fraction").widget.toolTip
-    assert tip.startswith(fields["fraction"]["description"])
+    tip = page.editor("healthy_fraction").widget.toolTip
+    assert tip.startswith(fields["healthy_fraction"]["description"])
     for bound in ("minimum", "maximum"):
-        assert f"{fields['fraction'][bound]:g}" in tip.splitlines()[-1]
+        assert f"{fields['healthy_fraction'][bound]:g}" in tip.splitlines()[-1]
     assert "otsu" in page.editor("threshold_method").widget.toolTip.splitlines()[-1]
     volume = page.editor("minimum_volume").widget.toolTip.splitlines()[-1]
-    assert "mL" in volume and f"{fields['minimum_volume']['default']}" in volume
+    assert volume == "At least 0 (in mL)"

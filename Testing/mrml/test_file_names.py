@@ -8,8 +8,10 @@ import pytest
 import slicer
 from SlicerXAILib.FileNames import fileName
 
-HOSTILE = ["3: CHEST W/O 1.0", 'a?b*<c>|"d"', "..", "", "  ", "../../etc/passwd", "C:\\scan", "NUL", "com1.nii", "x" * 400,
-           "trailing. ", "line\nbreak", "Müller^Jörg"]  # fmt: skip
+HOSTILE = [
+    "3: CHEST W/O 1.0", 'a?b*<c>|"d"', "..", "", "  ", "../../etc/passwd", "C:\\scan", "NUL", "com1.nii", "trailing. ",
+    "x" * 400, "line\nbreak", "Müller^Jörg",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)

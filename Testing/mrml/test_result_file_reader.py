@@ -40,7 +40,7 @@ def test_other_files_are_left_to_other_readers(result_folder, tmp_path, name, co
 @pytest.mark.parametrize("name", ["result.json", "Patient 7.xai.json"])
 def test_its_patterns_fit_whole_paths_as_slicer_compares_them(module, result_folder, name):
     """Slicer lets a wildcard pattern fit the absolute path, not the file's name alone."""
-    reader = module.file_reader_class()(None)
+    reader = module.file_reader()
     patterns = [re.search(r"\((.*)\)", text).group(1) for text in reader.extensions()]
     assert any(fnmatch.fnmatchcase(str(result_folder / name), pattern) for pattern in patterns)
     assert not any(fnmatch.fnmatchcase(str(result_folder / "scan.json"), pattern) for pattern in patterns)
