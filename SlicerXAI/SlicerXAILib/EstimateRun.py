@@ -27,7 +27,7 @@ class EstimateRun(EngineJob):
 
         :raises EngineError: an input cannot be used, or the engine is busy.
         """
-        super().__init__(engine, JobFolder(temporaryPath))
+        super().__init__(engine, JobFolder(temporaryPath, inTurns=True))
         self._start(task, inputs, options, {**more, "only_estimate": True})
 
     def _take(self, result: Mapping[str, Any]) -> None:

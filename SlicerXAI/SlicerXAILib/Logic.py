@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import slicer
 
 from . import Dependencies, Display
 from .ConsoleTasks import ConsoleTasks
 from .EngineErrors import EngineError, NodeError
+from .EngineJob import EngineJob
 from .EngineProcess import EngineProcess
 from .EstimateRun import EstimateRun
 from .EventPump import EventPump
@@ -27,6 +28,7 @@ from .TorchProbe import TorchReport, probeTorch
 from .Translation import tr as _
 
 ProgressCallback = Callable[[float, str], Any]
+Run = TypeVar("Run", bound=EngineJob)
 
 
 class XAILogic(ConsoleTasks):
@@ -34,7 +36,7 @@ class XAILogic(ConsoleTasks):
 
     def __init__(self, engine: EngineProcess | None = None) -> None:
         self.engine = engine or EngineProcess()
-        self._runs: list[TaskRun] = []
+        self._runs: list[EngineJob] = []
         self._closing = slicer.mrmlScene.AddObserver(
             slicer.vtkMRMLScene.StartCloseEvent, lambda _scene, _event: self.endEngine()
         )
@@ -167,10 +169,7 @@ class XAILogic(ConsoleTasks):
             raise NodeError(_("No volume was given."), _("Choose the volume to explain."))
         self._requirePackages()
         run = TaskRun(self.engine, task, inputs, options or {}, _temporaryPath(), model=str(model), **more)
-        self._runs.append(run)
-        for ended in (run.finished, run.failed):
-            ended.connect(lambda _outcome: self._runs.remove(run) if run in self._runs else None)
-        return run
+        return self._kept(run)
 
     def startEstimate(
         self, task: str, inputs: dict[str, Any], options: dict[str, Any], model: str = "", **more: Any
@@ -180,7 +179,8 @@ class XAILogic(ConsoleTasks):
         :raises EngineError: packages are missing, an input cannot be used, or a task is running.
         """
         self._requirePackages()
-        return EstimateRun(self.engine, task, inputs, options, _temporaryPath(), model=str(model), **more)
+        run = EstimateRun(self.engine, task, inputs, options, _temporaryPath(), model=str(model), **more)
+        return self._kept(run)
 
     def processEvents(self) -> None:
         """Hand over what the engine has said, and the next piece of a scan or of a result that it has written."""
@@ -218,6 +218,13 @@ class XAILogic(ConsoleTasks):
         slicer.mrmlScene.RemoveObserver(self._closing)
         self._dropMoving()
         self.engine.shutdown()
+
+    def _kept(self, run: Run) -> Run:
+        """Follow a run until it has ended."""
+        self._runs.append(run)
+        for ended in (run.finished, run.failed):
+            ended.connect(lambda _outcome: self._runs.remove(run) if run in self._runs else None)
+        return run
 
     def _dropMoving(self) -> None:
         for run in list(self._runs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,9 @@ from .ResultRecord import TaskCall
 from .TaskDescriptions import readTasks
 from .Translation import tr as _
 
-_END = object()
-
 
 class TaskRun(EngineJob):
-    """Starts a task when it is made; who follows it calls :meth:`advance` besides the engine's ``processEvents``.
-
-    A large scan goes to the engine, and the result into the scene, a piece in each call, so that the event loop turns
-    in between.
+    """Starts a task when it is made. As a scan goes to the engine, so its result comes into the scene, in pieces.
 
     Signals: ``progress(fraction, text)``, ``logged(text)``, then one of ``finished(LoadedResult)`` and
     ``failed(EngineError)``. The job folder is removed in either case.
@@ -52,20 +47,16 @@ class TaskRun(EngineJob):
         """
         self.inputNode = _firstNode(inputs)
         self._inputName = _inputName(inputs, self.inputNode)
-        engine.requireIdle()
         super().__init__(engine, JobFolder(temporaryPath, output or _ownFolder(task, self._inputName), inTurns=True))
         self.result: LoadedResult | None = None
         self._loading: ResultLoading | None = None
-        self._writing: Generator[None, None, None] | None = None
-        self._isWriting = False
-        self._job: Mapping[str, Any] = {}
         self._call = TaskCall(task, dict(inputs), dict(options), more)
         self._start(task, inputs, options, more)
 
     @property
     def isMoving(self) -> bool:
         """Whether a scan is on its way to the engine, or the result into the scene: :meth:`advance` does a piece."""
-        return not self.hasEnded and (self._writing is not None or self._loading is not None)
+        return not self.hasEnded and (super().isMoving or self._loading is not None)
 
     @property
     def hasEnded(self) -> bool:
@@ -89,24 +80,10 @@ class TaskRun(EngineJob):
 
     def advance(self) -> None:
         """Write the next piece of a scan, or load the next piece of the result, where there is one."""
-        if self._writing is not None and not self.hasEnded:
-            self._write()
-        elif self._loading is not None and not self.hasEnded:
+        if self._loading is None:
+            super().advance()
+        elif not self.hasEnded:
             self._load()
-
-    def _write(self) -> None:
-        if self._isWriting:  # called by the event loop within a step
-            return
-        self._isWriting = True
-        self.progress.emit(0.0, _("Handing the scan to the engine"))
-        try:
-            if next(self._writing, _END) is _END:
-                self._writing = None
-                super()._hand(self._job)
-        except EngineError as error:
-            self._fail(error)
-        finally:
-            self._isWriting = False
 
     def _load(self) -> None:
         try:
@@ -125,21 +102,11 @@ class TaskRun(EngineJob):
 
     def cancel(self) -> None:
         """Stop the job, or the loading of its result; nothing of it is kept."""
-        if not self.isMoving:
+        if self._loading is None:
             super().cancel()
-        elif not self._isWriting:
-            if self._writing is not None:
-                self._writing.close()
-            if self._loading is not None:
-                self._loading.discard()
+        elif not self.hasEnded:
+            self._loading.discard()
             self._fail(JobCancelled())
-
-    def _hand(self, job: Mapping[str, Any]) -> None:
-        self._job = job
-        if self._folder.isComplete:
-            super()._hand(job)
-        else:
-            self._writing = self._folder.writeScans()
 
     def _take(self, _result: Mapping[str, Any]) -> None:
         kept = self._folder.keepsOutput

@@ -148,3 +148,23 @@ def test_a_busy_engine_is_told_before_anything_is_written(logic, a_scan, monkeyp
     while not failed:
         logic.processEvents()
     assert list(Path(slicer.app.temporaryPath).glob("xai-job-*")) == []
+
+
+@pytest.mark.parametrize("way", ["answer", "close", "busy"])
+def test_an_estimate_waits_for_its_scan_too(logic, a_scan, way):
+    run, told = logic.startEstimate("quantify-lesions", {"volume": a_scan}, {}), []
+    run.finished.connect(told.append)
+    run.failed.connect(lambda error: told.append(error.message))
+    logic.processEvents()
+    assert run.isMoving and logic.engine.currentJob is None and told == []
+    if way == "close":
+        slicer.mrmlScene.Clear(False)
+    elif way == "busy":
+        job = logic.engine.submit({"task": "hang"})
+    while not told:
+        logic.processEvents()
+    if way == "busy":
+        assert "busy" in told[0] and logic.engine.currentJob == job
+        logic.engine.shutdown()
+    assert ("cancelled" in told[0]) == (way == "close") and not logic.isBusy
+    assert list(Path(slicer.app.temporaryPath).glob("xai-job-*")) == []
