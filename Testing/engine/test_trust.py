@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import xaiengine
-from engine.hostile_models import CORPUS, UNET, entry
+from engine.hostile_corpus import UNET, Payload, entry
+from engine.hostile_models import CORPUS
 from xaiengine.errors import ModelError, TrustError
 from xaiengine.models import load_model
 from xaiengine.models.expressions import evaluate
@@ -53,8 +54,6 @@ def test_a_hostile_model_is_refused_and_runs_nothing(refusals, name):
 def test_the_corpus_is_large_and_its_payloads_would_run(tmp_path):
     """The canary is a real one: a payload that is executed does create it."""
     import pickle
-
-    from engine.hostile_models import Payload
 
     canary = tmp_path / "canary"
     pickle.loads(pickle.dumps(Payload(eval, f"open(r'{canary}','w').close()")))
