@@ -98,6 +98,7 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         self._observations.append(scene.AddObserver(scene.EndCloseEvent, self._onSceneClosed))
         self._observations.append(scene.AddObserver(scene.EndImportEvent, self._onSceneChanged))
         self._observations.append(scene.AddObserver(scene.NodeAddedEvent, self._onNodeAdded))
+        self._observations.append(scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved))
 
     def enter(self):
         self.panel.setActive(True)
@@ -118,6 +119,11 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         # A moment later, when it is known what the node is.
         if not scene.IsBatchProcessing():
             self.panel.suggestScanSoon()
+            self.panel.results.followSoon()
+
+    def _onNodeRemoved(self, scene, _event):
+        if not scene.IsClosing():
+            self.panel.results.followSoon()
 
     def _onSceneClosed(self, scene, event):
         self._onSceneChanged(scene, event)

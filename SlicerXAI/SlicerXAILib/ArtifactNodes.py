@@ -14,6 +14,7 @@ from .BackgroundCall import inBackground
 from .MapValues import MapSummary, summarize
 from .NrrdFile import NrrdHeader, readHeader, readVoxels
 from .ResultAttributes import STRONGEST
+from .Series import beginSeries, labelImages
 from .TableNodes import addTable, chartFromTable, readColumns
 from .Translation import tr as _
 from .VoxelNodes import (
@@ -113,20 +114,15 @@ class ArtifactNodes:
         yield
         node = slicer.util.loadSequence(str(path), {"name": name, "show": False})
         node.SetName(name)
-        logic = slicer.modules.sequences.logic()
-        browser = logic.GetFirstBrowserNodeForSequenceNode(node)
-        if browser is None:
-            browser = slicer.mrmlScene.AddNewNodeByClass(
-                "vtkMRMLSequenceBrowserNode", _("{name} browser").format(name=name)
-            )
-            browser.AddSynchronizedSequenceNode(node)
-        logic.UpdateProxyNodesFromSequences(browser)
-        proxy = browser.GetProxyNode(node)
-        if proxy is not None:
-            proxy.SetName(_("{name} image").format(name=name))
-            self._describe(proxy, artifact)
-            if proxy.IsA("vtkMRMLScalarVolumeNode"):
-                Display.setMapDisplay(proxy, artifact.get("display") or {})
+        self._describe(node, artifact)
+        browser, image = beginSeries(
+            node, _("{name} browser").format(name=name), _("{name} image").format(name=name)
+        )
+        labelImages(node)
+        if image is not None:
+            self._describe(image, artifact)
+            if image.IsA("vtkMRMLScalarVolumeNode"):
+                Display.setMapDisplay(image, artifact.get("display") or {})
         self._describe(browser, artifact)
         return self._detached(node)
 

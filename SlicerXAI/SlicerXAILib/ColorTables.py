@@ -91,6 +91,11 @@ def colorTable(kind: str) -> slicer.vtkMRMLColorTableNode:
     return node
 
 
+def isEvidence(node: slicer.vtkMRMLColorNode | None) -> bool:
+    """Whether these are colors that this module gives to maps."""
+    return isDiverging(node) or (node is not None and node.GetSingletonTag() == _HEAT.tag)
+
+
 def isDiverging(node: slicer.vtkMRMLColorNode | None) -> bool:
     """Whether these are the colors for signed maps, or a map's own copy of them."""
     return node is not None and (
@@ -122,6 +127,15 @@ def clippedTable(display: slicer.vtkMRMLScalarVolumeDisplayNode, least: float) -
         node.SetOpacity(index, color[3])
     node.EndModify(disabled)
     return node
+
+
+def removeUnusedTables() -> None:
+    """Remove the tables of clipped maps that are no longer in the scene."""
+    displays = slicer.util.getNodesByClass("vtkMRMLDisplayNode")
+    used = {display.GetColorNodeID() for display in displays if display.GetDisplayableNode() is not None}
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if node.GetAttribute(_CLIPPED_BELOW) is not None and node.GetID() not in used:
+            slicer.mrmlScene.RemoveNode(node)
 
 
 def clippedBelow(node: slicer.vtkMRMLColorNode | None) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 import slicer
 
+from .Display import showLegendOf
 from .Navigation import jumpTo, strongestPoint
 
 # Slicer keeps numbers above 500 for layouts of modules.
@@ -48,12 +49,13 @@ def compareMaps(left: Any, right: Any, background: Any, opacity: float) -> None:
             composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(mapNode.GetID())
         composite.SetForegroundOpacity(opacity)
+        showLegendOf(mapNode)
         if isNew:
             _fit(name)
             fitted = True
     place = strongestPoint(left) if fitted else None
     if place is not None:
-        jumpTo(place, centered=False)
+        jumpTo(place)
 
 
 def endComparison() -> None:

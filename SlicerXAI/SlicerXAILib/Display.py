@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from .ColorTables import clippedBelow, clippedTable, colorTable, isDiverging
+from .ColorLegend import showLegend
+from .ColorTables import clippedBelow, clippedTable, colorTable, isDiverging, isEvidence
 from .MapValues import MapSummary, summarize
 
 if TYPE_CHECKING:
@@ -94,19 +95,33 @@ def showOver(
     backgroundNode: slicer.vtkMRMLScalarVolumeNode | None,
     opacity: float = DEFAULT_OPACITY,
 ) -> None:
-    """Show a map over its scan in every slice view."""
+    """Show a map over its scan in every slice view, with a color bar."""
     layers = {"foreground": mapNode, "foregroundOpacity": opacity}
     if backgroundNode is not None:
         layers["background"] = backgroundNode
     slicer.util.setSliceViewerLayers(**layers)
+    showLegendOf(mapNode)
+
+
+def isShown(mapNode: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a map lies over a scan in any slice view."""
+    return bool(_compositesOf(mapNode))
+
+
+def showLegendOf(mapNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Show which value of a map has which color; the grays of a scan need no telling."""
+    display = mapNode.GetDisplayNode()
+    if display is not None and isEvidence(display.GetColorNode()):
+        showLegend(mapNode)
 
 
 def showResult(loaded: LoadedResult, inputNode: slicer.vtkMRMLScalarVolumeNode | None) -> None:
     """Show a result's first map over the volume that the engine names, or else over what was explained."""
     for role, hints in loaded.hints.items():
-        if hints.get("colors") and loaded.nodes[role].IsA("vtkMRMLScalarVolumeNode"):
+        node = loaded.nodes.get(role)
+        if node is not None and hints.get("colors") and node.IsA("vtkMRMLScalarVolumeNode"):
             background = loaded.nodes.get(hints.get("background"), inputNode)
-            showOver(loaded.nodes[role], background, float(hints.get("opacity", DEFAULT_OPACITY)))
+            showOver(node, background, float(hints.get("opacity", DEFAULT_OPACITY)))
             return
 
 

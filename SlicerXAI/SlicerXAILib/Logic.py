@@ -20,7 +20,7 @@ from .JobWriter import JobFolder
 from .LoadedResult import LoadedResult
 from .Provenance import Provenance, provenanceOf
 from .ResultLoader import loadResult
-from .ResultRecord import callOf
+from .ResultRecord import callOf, explainedNode
 from .TaskArguments import sortArguments
 from .TaskDescriptions import describeOptions, findTask
 from .TaskRun import TaskRun
@@ -72,7 +72,7 @@ class XAILogic(ConsoleTasks):
         settings = {"device": device, "seed": seed, "trust_model": trustModel, "output": output}
         run = self.startTask(description["name"], given.inputs, given.options, given.model, **settings)
         if show:
-            run.finished.connect(lambda loaded: Display.showResult(loaded, run.inputNode))
+            run.finished.connect(lambda loaded: Display.showResult(loaded, explainedNode(loaded)))
         return self._follow(run, progress, finished, failed)
 
     def estimate(

@@ -1,4 +1,4 @@
-"""Goes to places and shows what is not a slice: rows of tables, charts, surfaces, images of a series."""
+"""Goes to places, and shows what is not a slice: charts and surfaces."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import vtk
 
 from .MapValues import strongestVoxel
 from .ResultAttributes import STRONGEST
+from .SubjectHierarchy import placeBeside
 from .TableNodes import chartFromTable
 from .Translation import tr as _
 
 # "centroid R (mm)", "peak A (mm)", "R (mm)"
 _COORDINATE = re.compile(r"^(.*\b|)([RAS]) \(mm\)$")
+# The rim of a view, as a part of its width and height, in which a place counts as out of sight.
+_EDGE = 0.05
 
 
 def positionOfRow(tableNode: slicer.vtkMRMLTableNode, row: int) -> tuple[float, float, float] | None:
@@ -28,11 +31,22 @@ def positionOfRow(tableNode: slicer.vtkMRMLTableNode, row: int) -> tuple[float, 
     return next(((place["R"], place["A"], place["S"]) for place in found.values() if len(place) == 3), None)
 
 
-def jumpTo(ras: tuple[float, float, float], centered: bool = True) -> None:
-    """Show the slices through a place in RAS mm in every view; centered, the place moves to the middle of the view."""
-    sliceNode = slicer.vtkMRMLSliceNode
-    mode = sliceNode.CenteredJumpSlice if centered else sliceNode.OffsetJumpSlice
-    sliceNode.JumpAllSlices(slicer.mrmlScene, *ras, mode)
+def jumpTo(ras: tuple[float, float, float]) -> None:
+    """Show the slices through a place in RAS mm in every view.
+
+    What a view shows of the slice stays as it is, unless the place is out of sight: then it moves to the middle.
+    """
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByOffsetting(*ras)
+        if not _isInSight(node, ras):
+            node.JumpSliceByCentering(*ras)
+
+
+def _isInSight(sliceNode: slicer.vtkMRMLSliceNode, ras: tuple[float, float, float]) -> bool:
+    toView = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), toView)
+    place, size = toView.MultiplyPoint([*ras, 1.0]), sliceNode.GetDimensions()
+    return all(_EDGE * length <= at <= (1 - _EDGE) * length for at, length in zip(place[:2], size[:2]))
 
 
 def strongestPoint(mapNode: slicer.vtkMRMLScalarVolumeNode) -> tuple[float, float, float] | None:
@@ -80,7 +94,10 @@ def barChart(tableNode: slicer.vtkMRMLTableNode) -> slicer.vtkMRMLPlotChartNode 
     others = [title for title in numbers if title != named] or numbers
     shown = next((title for title in others if "share" in title or "(%)" in title), others[0])
     hints = {"type": "bar", "x": named, "y": [shown], "title": tableNode.GetName(), "y_title": shown}
-    return chartFromTable(tableNode, name, hints)[0]
+    chart, *series = chartFromTable(tableNode, name, hints)
+    for node in (chart, *series):
+        placeBeside(node, tableNode)
+    return chart
 
 
 def showSurfaces(segmentationNode: slicer.vtkMRMLSegmentationNode, visible: bool) -> None:
@@ -93,35 +110,3 @@ def showSurfaces(segmentationNode: slicer.vtkMRMLSegmentationNode, visible: bool
     display.SetVisibility3D(visible)
     if visible:
         display.SetVisibility(True)
-
-
-def showItem(sequenceNode: slicer.vtkMRMLSequenceNode, index: int) -> None:
-    """Show one image of a series."""
-    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(sequenceNode)
-    if browser is not None:
-        browser.SetSelectedItemNumber(index)
-
-
-def shownItem(sequenceNode: slicer.vtkMRMLSequenceNode) -> int:
-    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForSequenceNode(sequenceNode)
-    return max(browser.GetSelectedItemNumber(), 0) if browser is not None else 0
-
-
-def itemText(sequenceNode: slicer.vtkMRMLSequenceNode, nodes: list) -> str:
-    """Return which image of a series is shown, with what the tables of its result say of it."""
-    index = shownItem(sequenceNode)
-    count = sequenceNode.GetNumberOfDataNodes()
-    words = [f"{index + 1} / {count}"]
-    title, unit = sequenceNode.GetIndexName() or "", sequenceNode.GetIndexUnit() or ""
-    if count:
-        words.append(f"{title} {sequenceNode.GetNthIndexValue(index)} {unit}".strip())
-    for node in nodes:
-        if node.IsA("vtkMRMLTableNode") and node.GetNumberOfRows() == count:
-            table = node.GetTable()
-            cells = [
-                (table.GetColumnName(column), table.GetValue(index, column))
-                for column in range(min(4, table.GetNumberOfColumns()))
-            ]
-            words += [f"{name}: {value.ToString()}" for name, value in cells]
-            break
-    return ", ".join(words)

@@ -11,6 +11,8 @@ UNITS = "XAI.Units"
 PROVENANCE = "XAI.Provenance"
 # Of maps: the voxel "i j k" of the largest size as it was loaded; empty for a map of zeros.
 STRONGEST = "XAI.Strongest"
+# Of the images of a series, and of the node that shows one of them.
+SERIES_IMAGE = "XAI.SeriesImage"
 
 # Node references of every node of a result: to the node that was explained, and to the record of the result.
 INPUT_REFERENCE = "XAI.Input"

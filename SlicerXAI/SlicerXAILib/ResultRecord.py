@@ -13,9 +13,11 @@ from typing import Any
 
 import slicer
 
+from .ColorTables import removeUnusedTables
 from .EngineErrors import EngineError
 from .LoadedResult import LoadedResult, Picture
-from .ResultAttributes import INPUT_REFERENCE, RECORD_REFERENCE
+from .ResultAttributes import INPUT_REFERENCE, RECORD_REFERENCE, ROLE
+from .Series import removeLostImages
 from .Translation import tr as _
 
 _NODE_ROLE = "XAI.Node."
@@ -36,8 +38,8 @@ class TaskCall:
 
 
 def keepRecord(loaded: LoadedResult, call: TaskCall | None = None) -> Any:
-    """Add the record of a result to the scene and return it; records whose nodes are all gone are removed."""
-    _removeOrphans()
+    """Add the record of a result to the scene and return it; what lost results have left is removed."""
+    removeOrphans()
     record = slicer.mrmlScene.AddNewNodeByClass(_CLASS, f"{loaded.inputName} {loaded.task} record".strip())
     record.SetHideFromEditors(True)
     content = {
@@ -145,6 +147,28 @@ def inputOf(node: Any) -> Any:
     return node.GetNodeReference(INPUT_REFERENCE) if node is not None else None
 
 
+def explainedNode(loaded: LoadedResult) -> Any:
+    """Return the node that a result explains, or None where it is gone."""
+    return next((found for found in map(inputOf, loaded.nodes.values()) if found is not None), None)
+
+
+def backgroundOf(mapNode: Any) -> Any:
+    """Return what a map of a result lies over: the volume that the engine names, or else what was explained."""
+    record = recordOf(mapNode)
+    hints = _content(record)["hints"].get(mapNode.GetAttribute(ROLE), {}) if record is not None else {}
+    named = record.GetNodeReference(_NODE_ROLE + str(hints.get("background"))) if hints else None
+    return named if named is not None else inputOf(mapNode)
+
+
+def removeOrphans() -> None:
+    """Remove what is left of results whose nodes were removed: records, images of series, clipped color tables."""
+    for record in slicer.util.getNodesByClass(_CLASS):
+        if _isRecord(record) and not _nodes(record):
+            slicer.mrmlScene.RemoveNode(record)
+    removeLostImages()
+    removeUnusedTables()
+
+
 class _Encoder:
     """Turns nodes into references of the record, so that they outlive a change of identifiers."""
 
@@ -156,7 +180,9 @@ class _Encoder:
         if isinstance(value, slicer.vtkMRMLNode):
             role = f"{_GIVEN_ROLE}{self._count}"
             self._count += 1
-            self._record.SetNodeReferenceID(role, value.GetID())
+            # A node that was removed while the task ran has no place in the scene: its identifier names another now.
+            if slicer.mrmlScene.IsNodePresent(value):
+                self._record.SetNodeReferenceID(role, value.GetID())
             return {"node": role, "name": value.GetName()}
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], slicer.vtkMRMLNode):
             segments = [value[1]] if isinstance(value[1], str) else list(value[1])
@@ -229,9 +255,3 @@ def _folderOf(nodes: Mapping[str, Any]) -> int:
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     items = (hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in nodes.values())
     return next((item for item in items if item), 0)
-
-
-def _removeOrphans() -> None:
-    for record in slicer.util.getNodesByClass(_CLASS):
-        if _isRecord(record) and not _nodes(record):
-            slicer.mrmlScene.RemoveNode(record)

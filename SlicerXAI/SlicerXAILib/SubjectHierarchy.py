@@ -39,6 +39,14 @@ def hasItem(item: int) -> bool:
     return items.IsId(item) >= 0
 
 
+def placeBeside(node: Any, other: Any) -> None:
+    """Move a node's item into the folder in which another node's is."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(other))
+    if folder:
+        placeInFolder(node, folder)
+
+
 def removeFolder(folderItem: int) -> None:
     """Remove an empty folder; does nothing where it is gone."""
     if hasItem(folderItem):

@@ -9,7 +9,7 @@ import vtk
 from host.panel_driver import run_to_end
 from host.qt_driver import choose, click, click_cell, drag, wait_until
 from PySide6 import QtWidgets
-from SlicerXAILib import Display
+from SlicerXAILib import Display, Navigation
 from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
 
 
@@ -76,11 +76,31 @@ def test_a_click_on_a_row_goes_to_that_place(shown, gui):
         for row in range(table.GetNumberOfRows()):
             column.InsertNextValue(value + row)
         table.AddColumn(column)
+    views = gui.layout_manager.visible_views()
+    for view in views.values():
+        view.node.SetFieldOfView(200.0, 200.0, view.node.GetFieldOfView()[2])
+    before = {name: seen_place(view.node, (0.0, 0.0, 0.0)) for name, view in views.items()}
     click_cell(shown.ui.resultTable, 1)
-    for name in ("Red", "Yellow", "Green"):
-        node = gui.layout_manager.sliceWidget(name).mrmlSliceNode()
-        center = [node.GetSliceToRAS().GetElement(axis, 3) for axis in range(3)]
-        assert center == pytest.approx([13.0, -33.0, 57.0])
+    for name, axis in (("Red", 2), ("Yellow", 0), ("Green", 1)):
+        node = views[name].node
+        assert node.GetSliceToRAS().GetElement(axis, 3) == pytest.approx((13.0, -33.0, 57.0)[axis])
+        np.testing.assert_allclose(seen_place(node, (0.0, 0.0, 0.0)), before[name], err_msg="the scan stays in place")
+
+
+def test_a_place_out_of_sight_moves_to_the_middle_of_the_view(shown, gui):
+    view = gui.layout_manager.visible_views()["Red"]
+    view.node.SetFieldOfView(50.0, 50.0, view.node.GetFieldOfView()[2])
+    far = (500.0, -300.0, 20.0)
+    Navigation.jumpTo(far)
+    size = view.node.GetDimensions()
+    np.testing.assert_allclose(seen_place(view.node, far), [size[0] / 2, size[1] / 2], atol=1.0)
+
+
+def seen_place(sliceNode, ras) -> tuple[float, float]:
+    """Where in a view a place is drawn, in pixels."""
+    toView = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), toView)
+    return toView.MultiplyPoint([*ras, 1.0])[:2]
 
 
 def test_two_maps_are_compared_side_by_side_in_linked_views(shown, gui, a_scan):
@@ -96,14 +116,6 @@ def test_two_maps_are_compared_side_by_side_in_linked_views(shown, gui, a_scan):
     assert compositeNode(VIEW_NAMES[1]).GetForegroundOpacity() == pytest.approx(0.3, abs=0.02)
     choose(shown.ui.compareSelector, "(nothing)")
     assert gui.layout_manager.layout == before
-
-
-def test_the_series_slider_shows_one_image_after_the_other(shown):
-    image = slicer.util.getNode("CT series image")
-    first = slicer.util.arrayFromVolume(image).max()
-    drag(shown.ui.seriesSlider, 1.0)
-    assert slicer.util.arrayFromVolume(image).max() == pytest.approx(2 * first)
-    assert shown.ui.seriesText.text.startswith("2 / 2")
 
 
 def test_a_curve_is_shown_in_a_plot_view(shown):

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from .. import Display
 from ..Compare import compareMaps, endComparison, isComparing
-from ..ResultAttributes import INPUT_REFERENCE, ROLE, UNITS
+from ..ResultAttributes import ROLE, UNITS
+from ..ResultRecord import backgroundOf
 from ..Signal import Signal
 
 _VOLUME = "vtkMRMLScalarVolumeNode"
@@ -51,7 +53,7 @@ class MapControls:
             return
         mapNode, other = self.map, self.comparedMap
         if mapNode is not None:
-            background = mapNode.GetNodeReference(INPUT_REFERENCE)
+            background = backgroundOf(mapNode)
             opacity = self._ui.opacitySlider.value
             if other is not None and other is not mapNode:
                 compareMaps(mapNode, other, background, opacity)
@@ -67,6 +69,9 @@ class MapControls:
         """Set the sliders to the range and the state of the map."""
         mapNode = self.map
         self._isUpdating = True
+        self._ui.mapLabel.text = _("Map (A):") if isComparing() else _("Map:")
+        self._ui.compareLabel.text = _("Compare with (B):") if isComparing() else _("Compare with:")
+        self._ui.mapSelector.toolTip = mapNode.GetName() if mapNode is not None else _("The map over the scan.")
         for slider in (self._ui.opacitySlider, self._ui.thresholdSlider, self._ui.compareSelector):
             slider.enabled = mapNode is not None
         if mapNode is not None and mapNode.GetDisplayNode() is not None:
@@ -83,7 +88,7 @@ class MapControls:
         slider.decimals = max(0, 3 - math.floor(math.log10(end)) - 1)
         slider.maximum = end
         slider.singleStep = end / _STEPS
-        slider.suffix = f" {mapNode.GetAttribute(UNITS) or ''}".rstrip()
+        slider.suffix = f" {mapNode.GetAttribute(UNITS) or _('a.u.')}"
         slider.value = least
 
     def _onOpacity(self, value: float) -> None:
@@ -91,12 +96,19 @@ class MapControls:
             return
         for mapNode in (self.map, self.comparedMap):
             if mapNode is not None:
+                self._bringBack()
                 Display.setOpacity(mapNode, value)
 
     def _onThreshold(self, value: float) -> None:
         if not self._isUpdating and self.map is not None:
+            self._bringBack()
             Display.setThreshold(self.map, value)
             other = self.comparedMap
             # Maps in the same unit are read at the same threshold; others keep their own.
             if other is not None and other.GetAttribute(UNITS) == self.map.GetAttribute(UNITS):
                 Display.setThreshold(other, value)
+
+    def _bringBack(self) -> None:
+        """Show the map again where a series of images has taken its place."""
+        if not Display.isShown(self.map):
+            Display.showOver(self.map, backgroundOf(self.map), self._ui.opacitySlider.value)

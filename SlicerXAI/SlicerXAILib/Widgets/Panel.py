@@ -98,6 +98,7 @@ class Panel:
         """Stop what runs; the logic then ends the engine."""
         self._timer.stop()
         self._suggestion.stop()
+        self.results.close()
         self.model.close()
 
     def _fillChoosers(self) -> None:

@@ -7,17 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
-from .. import Display, Navigation
+from .. import Display, Navigation, Series
+from ..ColorLegend import shortName
+from ..Compare import endComparison
 from ..EngineErrors import EngineError
 from ..FileNames import fileName
 from ..LoadedResult import LoadedResult
 from ..Provenance import provenanceOf
-from ..ResultRecord import inputOf, recordsInScene, resultOf, titleOf
+from ..ResultRecord import explainedNode, recordsInScene, removeOrphans, resultOf, titleOf
 from ..Signal import Signal
 from ..TaskDescriptions import readTasks
 from .MapControls import MapControls
+from .PictureView import PictureView
 from .TableView import TableView
 
 
@@ -34,13 +38,18 @@ class ResultsView:
         self._records: list[Any] = []
         self._charts: list[Any] = []
         self._result: LoadedResult | None = None
-        self.maps, self.tables = MapControls(ui), TableView(ui)
+        self.maps, self.tables, self.pictures = MapControls(ui), TableView(ui), PictureView(ui)
+        self.pictures.failed.connect(self.failed.emit)
         ui.resultSelector.connect("currentIndexChanged(int)", self._onResult)
         ui.seriesSlider.connect("valueChanged(double)", self._onSeries)
         ui.chartButton.connect("clicked(bool)", self._onChart)
         ui.show3DCheckBox.connect("toggled(bool)", self._on3D)
         ui.reportButton.connect("clicked(bool)", self._onReport)
         ui.rerunButton.connect("clicked(bool)", self._onRerun)
+        self._following = qt.QTimer()
+        self._following.setSingleShot(True)
+        self._following.setInterval(0)
+        self._following.connect("timeout()", self._follow)
         self.refresh()
 
     @property
@@ -65,19 +74,37 @@ class ResultsView:
         self._ui.resultsButton.setVisible(bool(self._records))
         self._fill()
 
+    def followSoon(self) -> None:
+        """List what is in the scene, once the event loop is reached: nodes came or went."""
+        self._following.start()
+
+    def close(self) -> None:
+        self._following.stop()
+
+    def _follow(self) -> None:
+        if slicer.mrmlScene.IsBatchProcessing():
+            return
+        removeOrphans()
+        shown = self._result.nodes.values() if self._result is not None else ()
+        isWhole = all(slicer.mrmlScene.IsNodePresent(node) for node in shown)
+        if not isWhole or self._records != recordsInScene():
+            self.refresh()
+
     def show(self, loaded: LoadedResult) -> None:
         """Show a new result in the views, at the strongest place of its map, and here."""
+        endComparison()
         Display.showResult(loaded, explainedNode(loaded))
         shown = _firstMap(loaded)
         place = Navigation.strongestPoint(shown) if shown is not None else None
         if place is not None:
-            Navigation.jumpTo(place, centered=False)
+            Navigation.jumpTo(place)
         self.refresh(loaded.record)
         self.chosen.emit(self.record)
 
     def _onResult(self, _index: int) -> None:
         self._fill()
         if self._result is not None:
+            endComparison()
             Display.showResult(self._result, explainedNode(self._result))
             self.maps.choose(_firstMap(self._result))
         self.chosen.emit(self.record)
@@ -92,15 +119,18 @@ class ResultsView:
         ui.valuesLabel.setVisible(bool(ui.valuesLabel.text))
         ui.warningsLabel.text = "\n".join(_("Note: {text}").format(text=text) for text in self._result.warnings)
         ui.warningsLabel.setVisible(bool(self._result.warnings))
+        ui.verdictLabel.text = "\n".join(_texts(self._result))
+        ui.verdictLabel.setVisible(bool(ui.verdictLabel.text))
+        self.pictures.setPictures(self._result)
         firstMap = _firstMap(self._result)
         ui.mapArea.setVisible(firstMap is not None)
         if self.maps.map not in nodes.values():
             self.maps.choose(firstMap)
         tables = {role: node for role, node in nodes.items() if node.IsA("vtkMRMLTableNode")}
-        self.tables.setNodes(list(tables.values()), [self._short(node) for node in tables.values()])
+        self.tables.setNodes(list(tables.values()), [shortName(node) for node in tables.values()])
         self._charts = [node for node in nodes.values() if node.IsA("vtkMRMLPlotChartNode")]
         ui.chartSelector.clear()
-        ui.chartSelector.addItems([self._short(node) for node in self._charts])
+        ui.chartSelector.addItems([shortName(node) for node in self._charts])
         ui.chartArea.setVisible(bool(self._charts))
         self._fillSeries()
         ui.show3DCheckBox.setVisible(bool(self._segmentations()))
@@ -108,10 +138,6 @@ class ResultsView:
         ui.show3DCheckBox.checked = any(_isIn3D(node) for node in self._segmentations())
         ui.show3DCheckBox.blockSignals(False)
         ui.provenanceLabel.text = _provenance(self._result)
-
-    def _short(self, node: Any) -> str:
-        """Return a node's name without that of the scan before it."""
-        return node.GetName().removeprefix(f"{self._result.inputName} ").capitalize()
 
     def _segmentations(self) -> list[Any]:
         """Return what was found, without what was only looked into (hidden lungs)."""
@@ -131,22 +157,24 @@ class ResultsView:
             return
         slider.blockSignals(True)
         slider.minimum, slider.maximum = 0, max(series.GetNumberOfDataNodes() - 1, 0)
-        slider.value = Navigation.shownItem(series)
+        Series.labelImages(series)
+        slider.value = Series.shownItem(series)
         slider.blockSignals(False)
         self._tellItem()
 
     def _onSeries(self, value: float) -> None:
         series = self._series()
         if series is not None:
-            Navigation.showItem(series, round(value))
+            endComparison()
+            Series.showItem(series, round(value))
             self._tellItem()
 
     def _tellItem(self) -> None:
-        self._ui.seriesText.text = Navigation.itemText(self._series(), list(self._result.nodes.values()))
+        self._ui.seriesText.text = Series.itemText(self._series(), list(self._result.nodes.values()))
 
     def _onChart(self) -> None:
         index = self._ui.chartSelector.currentIndex
-        if 0 <= index < len(self._charts):
+        if 0 <= index < len(self._charts) and slicer.mrmlScene.IsNodePresent(self._charts[index]):
             Navigation.showChart(self._charts[index])
 
     def _on3D(self, visible: bool) -> None:
@@ -196,9 +224,12 @@ def _firstMap(loaded: LoadedResult) -> Any:
     return next(iter(colored or volumes.values()), None)
 
 
-def explainedNode(loaded: LoadedResult) -> Any:
-    """Return the node that a result explains, or None where it is gone."""
-    return next((found for found in map(inputOf, loaded.nodes.values()) if found is not None), None)
+def _texts(loaded: LoadedResult) -> list[str]:
+    """Return the sentences of a result that are not among its values."""
+    nodes = [node for node in loaded.nodes.values() if node.IsA("vtkMRMLTextNode")]
+    texts = [(node.GetText() or "").strip() for node in nodes]
+    told = {str(value).strip() for value in loaded.values.values()}
+    return [text for text in texts if text and text not in told]
 
 
 def _isIn3D(node: Any) -> bool:

@@ -15,6 +15,7 @@ class TableView:
 
     def __init__(self, ui: Any) -> None:
         self._area, self._selector, self._table = ui.tableArea, ui.tableSelector, ui.resultTable
+        self._common = ui.tableCommonLabel
         self._chartButton = ui.tableChartButton
         self._nodes: list[slicer.vtkMRMLTableNode] = []
         self._selector.connect("currentIndexChanged(int)", self._onTable)
@@ -38,16 +39,22 @@ class TableView:
     def _onTable(self, _index: int) -> None:
         self._table.clear()
         self._table.setRowCount(0)
+        self._common.setVisible(False)
         if self.node is None:
             return
         table = self.node.GetTable()
-        columns, rows = table.GetNumberOfColumns(), table.GetNumberOfRows()
-        self._table.setColumnCount(columns)
+        rows = table.GetNumberOfRows()
+        columns = {index: table.GetColumnName(index) or "" for index in range(table.GetNumberOfColumns())}
+        common = {index: _text(table.GetValue(0, index)) for index in columns if _isCommon(table, index)}
+        self._common.text = "\n".join(f"{columns[index]}: {text}" for index, text in common.items() if text)
+        self._common.setVisible(bool(self._common.text))
+        shown = [index for index in columns if index not in common]
+        self._table.setColumnCount(len(shown))
         self._table.setRowCount(rows)
-        self._table.setHorizontalHeaderLabels([table.GetColumnName(index) or "" for index in range(columns)])
+        self._table.setHorizontalHeaderLabels([columns[index] for index in shown])
         for row in range(rows):
-            for column in range(columns):
-                self._table.setItem(row, column, qt.QTableWidgetItem(_text(table.GetValue(row, column))))
+            for place, column in enumerate(shown):
+                self._table.setItem(row, place, qt.QTableWidgetItem(_text(table.GetValue(row, column))))
         self._table.resizeColumnsToContents()
         self._table.verticalHeader().setVisible(False)
         self._chartButton.enabled = rows > 0
@@ -61,6 +68,13 @@ class TableView:
         chart = Navigation.barChart(self.node) if self.node is not None else None
         if chart is not None:
             Navigation.showChart(chart)
+
+
+def _isCommon(table: Any, column: int) -> bool:
+    """Whether several rows say the same in a column of words, or all of them nothing."""
+    cells = {_text(table.GetValue(row, column)) for row in range(table.GetNumberOfRows())}
+    isWords = not table.GetColumn(column).IsNumeric() or cells == {""}
+    return isWords and len(cells) == 1 and table.GetNumberOfRows() > 1
 
 
 def _text(value: Any) -> str:

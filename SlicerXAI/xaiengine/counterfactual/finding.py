@@ -232,8 +232,8 @@ def weak_points(direction: Direction) -> list[str]:
         )
     if figures.get("spearman", 1.0) < 0.9:
         found.append(
-            f"Along the direction '{direction.name}' the answer does not rise steadily (mean Spearman "
-            f"{figures['spearman']:.2f})."
+            f"Along the direction '{direction.name}' the answer does not rise steadily in held-out images "
+            f"(mean Spearman {figures['spearman']:.2f} over them)."
         )
     return found
 

@@ -177,7 +177,7 @@ def _values(found: Explained, first: Explanation) -> dict[str, Any]:
         "target_value": float(values.max()),
         "explained_samples": len(found.rows),
         "map_sum": float(first.map.sum()),
-        "peak": " ".join(f"{coordinate:.1f}" for coordinate in peak),
+        "peak": ", ".join(f"{axis} {coordinate:.1f}" for axis, coordinate in zip("RAS", peak)),
     }
     for name in ("total_bits", "completeness_error"):
         if name in first.convergence:

@@ -1,0 +1,47 @@
+"""The color bar of a map in the views: its name, its units, and which value has which color."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from .ResultAttributes import UNITS
+from .ResultRecord import recordOf, resultOf
+
+_POSITION = (0.97, 0.5)
+_SIZE = (0.09, 0.6)
+_LABEL_COUNT = 5
+_LABEL_FORMAT = "%.3g"
+_FONT_SIZE = 12
+
+
+def showLegend(mapNode: slicer.vtkMRMLScalarVolumeNode) -> Any:
+    """Add a color legend to a map unless it has one; Slicer draws it in the views that show the map.
+
+    Returns its display node; None where this Slicer knows no legends.
+    """
+    logic = slicer.modules.colors.logic()
+    if not hasattr(logic, "AddDefaultColorLegendDisplayNode"):
+        return None
+    known = logic.GetColorLegendDisplayNode(mapNode)
+    if known is not None:
+        return known
+    legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
+    if legend is None:
+        return None
+    units = mapNode.GetAttribute(UNITS)
+    legend.SetTitleText(f"{shortName(mapNode)}\n{units}" if units else shortName(mapNode))
+    legend.SetPosition(*_POSITION)
+    legend.SetSize(*_SIZE)
+    legend.SetNumberOfLabels(_LABEL_COUNT)
+    legend.SetLabelFormat(_LABEL_FORMAT)
+    legend.GetTitleTextProperty().SetFontSize(_FONT_SIZE)
+    return legend
+
+
+def shortName(node: Any) -> str:
+    """Return the name of a result's node without that of the scan before it."""
+    record = recordOf(node)
+    name = node.GetName().removeprefix(f"{resultOf(node).inputName} ") if record is not None else node.GetName()
+    return name[:1].upper() + name[1:]
