@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import slicer
+import vtk
 from SlicerXAILib.EngineErrors import EngineError
 from SlicerXAILib.LoadedResult import Picture
+from SlicerXAILib.ResultAttributes import ROLE
 from SlicerXAILib.ResultLoader import loadResult
-from SlicerXAILib.ResultRecord import resultOf
+from SlicerXAILib.ResultRecord import TaskCall, callOf, keepRecord, recordOf, resultOf
+from SlicerXAILib.Series import browserOf, imageOf, itemText
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 PNG = b"\x89PNG\r\n\x1a\n\x00\xff"
@@ -123,3 +126,67 @@ def test_only_pictures_are_kept_as_pictures(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     kept = [Picture.fromFile(tmp_path / name, name) for name in ("a.png", "b.bin", "empty.png")]
     assert [picture and picture.mediaType for picture in kept] == ["image/png", None, None]
+
+
+def test_a_scan_that_is_gone_is_not_taken_for_the_node_with_its_identifier(scene, result_folder):
+    loaded = loadResult(result_folder, inputName="CT", keepFiles=True)
+    other_scene = slicer.vtkMRMLScene()
+    gone = other_scene.AddNode(slicer.vtkMRMLScalarVolumeNode())
+    while gone.GetID() != loaded.attribution.GetID():
+        gone = other_scene.AddNode(slicer.vtkMRMLScalarVolumeNode())
+    gone.SetName("CT")
+    keepRecord(loaded, TaskCall(loaded.task, {"volume": gone}))
+    with pytest.raises(EngineError, match="CT, which was given as volume, is no longer in the scene"):
+        callOf(loaded.record)
+
+
+def test_a_map_is_not_shown_over_itself_when_its_scan_is_gone(logic, a_scan, monkeypatch):
+    shown = []
+    monkeypatch.setattr("SlicerXAILib.Display.showResult", lambda loaded, background: shown.append(background))
+    logic.quantifyLesions(a_scan)
+    ended = []
+    run = logic.quantifyLesions(a_scan, finished=ended.append, failed=ended.append)
+    slicer.mrmlScene.RemoveNode(a_scan)
+    while not run.hasEnded:
+        logic.processEvents()
+    assert shown[:1] == [a_scan]
+    assert shown[1:] in ([], [None]), "either the run failed, or nothing lies below its map"
+    assert ended
+
+
+@pytest.mark.parametrize("hasBrowser", [False, True])
+def test_a_series_begins_with_an_image_that_keeps_its_name(scene, result_folder, a_scan, monkeypatch, hasBrowser):
+    """Slicer's own reader makes no browser, or one that has chosen no image."""
+    made = slicer.util.loadSequence
+
+    def load(*arguments, **more):
+        node = made(*arguments, **more)
+        if hasBrowser:
+            browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+            browser.AddSynchronizedSequenceNode(node)
+            browser.SetSelectedItemNumber(-1)
+        return node
+
+    monkeypatch.setattr(slicer.util, "loadSequence", load)
+    loaded = loadResult(result_folder, a_scan)
+    image = imageOf(loaded.series)
+    for index in (0, 1):
+        browserOf(loaded.series).SetSelectedItemNumber(index)
+        assert image.GetName() == "CT series image"
+        assert image.GetAttribute(ROLE) == "series"
+        assert recordOf(image) is loaded.record
+    assert imageOf(loaded.series) is image
+
+
+def test_what_a_series_says_of_an_image(scene, result_folder, a_scan):
+    loaded = loadResult(result_folder, a_scan)
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+    for title, values in (("frame", [0, 1]), ("shift (SD)", [-1.875, 0.5]), ("prediction", [0.302595, 0.5])):
+        column = vtk.vtkDoubleArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+    browserOf(loaded.series).SetSelectedItemNumber(0)
+    assert itemText(loaded.series, [table]) == "1 / 2, shift -1.88 SD, prediction 0.303"
+    assert itemText(loaded.series, []).startswith("1 / 2, ")
