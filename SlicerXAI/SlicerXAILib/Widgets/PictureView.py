@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..EngineErrors import EngineError
+from ..FileNames import fileName
 from ..LoadedResult import LoadedResult, Picture
 from ..Signal import Signal
 
@@ -60,7 +61,7 @@ class PictureView:
         if picture is None:
             return
         ending = _ENDINGS[picture.mediaType]
-        name = f"{self._inputName} {picture.name}{ending}".strip()
+        name = fileName(self._inputName, picture.name, extension=ending)
         path = qt.QFileDialog.getSaveFileName(None, _("Save the picture"), name, f"{_('Pictures')} (*{ending})")
         path = path[0] if isinstance(path, tuple) else path
         if not path:
