@@ -88,7 +88,7 @@ class MapControls:
         slider.decimals = max(0, 3 - math.floor(math.log10(end)) - 1)
         slider.maximum = end
         slider.singleStep = end / _STEPS
-        slider.suffix = f" {mapNode.GetAttribute(UNITS) or _('a.u.')}"
+        slider.suffix = " " + (mapNode.GetAttribute(UNITS) or _("a.u."))
         slider.value = least
 
     def _onOpacity(self, value: float) -> None:
