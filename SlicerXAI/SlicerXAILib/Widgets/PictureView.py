@@ -62,7 +62,8 @@ class PictureView:
             return
         ending = _ENDINGS[picture.mediaType]
         name = fileName(self._inputName, picture.name, extension=ending)
-        path = qt.QFileDialog.getSaveFileName(None, _("Save the picture"), name, _("Pictures (*{ending})").format(ending=ending))
+        kinds = _("Pictures (*{ending})").format(ending=ending)
+        path = qt.QFileDialog.getSaveFileName(None, _("Save the picture"), name, kinds)
         path = path[0] if isinstance(path, tuple) else path
         if not path:
             return
