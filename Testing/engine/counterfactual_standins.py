@@ -150,6 +150,10 @@ def angle_cosine(first: torch.Tensor, second: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(first, second, 0))
 
 
+def to_unit() -> ScaleIntensityRange:
+    return ScaleIntensityRange(*WINDOW, -1.0, 1.0)
+
+
 def pixels(image: torch.Tensor) -> np.ndarray:
     """An image (1, I, J) in [-1, 1] as the values (I, J, 1) of a scan in the window."""
     low, high = WINDOW

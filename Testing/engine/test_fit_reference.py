@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from engine.test_quantify_lesions import grid_of, patient
+from engine.lesion_patients import grid_of, patient
 from host.bright_lesion import write_model
 from xaiengine.attribution.reference_store import find_statistics, stored_path
 from xaiengine.attribution.statistics import ReferenceStatistics

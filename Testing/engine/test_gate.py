@@ -28,7 +28,7 @@ def test_a_scan_without_slices_above_the_gate_gives_none():
 
 
 def test_a_component_needs_a_peak():
-    from engine.test_quantify_lesions import grid_of
+    from engine.lesion_patients import grid_of
     from xaiengine.lesions.components import find_lesions
 
     grid = grid_of((1.0, 1.0, 1.0), (20, 20, 20))

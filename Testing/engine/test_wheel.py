@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from engine.test_quantify_lesions import patient
+from engine.lesion_patients import patient
 from xaiengine.models import shipped_models
 from xaiengine.segmentation import Mask, Segmentation, write_segmentation
 from xaiengine.volume import write_volume
