@@ -57,6 +57,9 @@ class _Rendered:
             manager.SetMRMLApplicationLogic(Application.instance().application_logic)
             self._group.AddDisplayableManager(manager)
         self._group.SetMRMLDisplayableNode(view_node)
+        # Legends are known only to managers that have seen them come.
+        for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
+            slicer.mrmlScene.InvokeEvent(slicer.vtkMRMLScene.NodeAddedEvent, legend)
 
     def pixels(self) -> np.ndarray:
         """Return the picture, ``(rows, columns, RGB)`` uint8, first row on top."""
