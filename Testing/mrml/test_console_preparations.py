@@ -102,6 +102,9 @@ def test_directions_of_the_shipped_generator_serve_a_counterfactual(logic, tmp_p
     assert second == table["direction"][1]
 
     node = slicer.util.loadVolume(write_case(tmp_path, 1)["volume"])
+    expected = logic.estimate("explainCounterfactual", volume=node, model=XRAY_MODEL, generator=XRAY_GENERATOR)
+    assert "generated images are shown" in expected["estimate"]
+    assert expected["estimated_seconds"] > 0 and expected["estimated_memory_gb"] > 0
     told = logic.explainCounterfactual(
         node, XRAY_MODEL, XRAY_GENERATOR, directions=found.files["directions"], direction=second, frames=3, steps=5
     )
