@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
+from .AbandonedFolders import JOB_PREFIX, FolderLock
 from .EngineErrors import NodeError
 from .MarkupInputs import boxLabels, labelMapNode, pointText
 from .ResultAttributes import PROVENANCE, RESULT_NAME, ROLE, TASK
@@ -39,12 +40,13 @@ class JobFolder:
         :raises NodeError: the parent folder cannot be written.
         """
         try:
-            self.path = Path(tempfile.mkdtemp(prefix="xai-job-", dir=str(parent)))
+            self.path = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=str(parent)))
         except OSError as error:
             raise NodeError(
                 _("The temporary folder {folder} cannot be written: {error}.").format(folder=parent, error=error),
                 _("Choose another one in Edit / Application Settings / General."),
             ) from error
+        self._lock = FolderLock(self.path)
         self.keepsOutput = bool(output)
         self.output = Path(output).resolve() if output else self.path / "output"
         self.notes: list[str] = []
@@ -124,6 +126,7 @@ class JobFolder:
 
     def remove(self) -> None:
         """Remove what is temporary, also what an engine that was ended has begun to write among files that stay."""
+        self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
         for partial in self.output.glob(f"{_PARTIAL_PREFIX}*") if self.keepsOutput else ():
             shutil.rmtree(partial, ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import slicer
 
 from . import Dependencies, Display
+from .AbandonedFolders import removeAbandonedSoon
 from .ConsoleTasks import ConsoleTasks
 from .EngineErrors import EngineError, NodeError
 from .EngineJob import EngineJob
@@ -37,6 +38,7 @@ class XAILogic(ConsoleTasks):
     def __init__(self, engine: EngineProcess | None = None) -> None:
         self.engine = engine or EngineProcess()
         self._runs: list[EngineJob] = []
+        removeAbandonedSoon(_temporaryPath())
         self._closing = slicer.mrmlScene.AddObserver(
             slicer.vtkMRMLScene.StartCloseEvent, lambda _scene, _event: self.endEngine()
         )
