@@ -55,6 +55,7 @@ def sampleScans() -> tuple[SampleScan, ...]:
     return (
         SampleScan("XAIChestCTA", _("Chest CTA"), "chest_cta.nrrd"),
         SampleScan("XAIAorta", _("CTA of the aorta"), "cta_aorta.nrrd", "cta_aorta.seg.nrrd"),
+        SampleScan("XAIChestXray", _("Chest X-ray"), "chest_xray.nrrd", "chest_xray.seg.nrrd"),
     )
 
 

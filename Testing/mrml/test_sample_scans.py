@@ -6,8 +6,10 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import slicer
+from demo.counterfactual import write_case
 from SlicerXAILib import SampleScans
 from SlicerXAILib.EngineErrors import EngineError
 from SlicerXAILib.SampleScans import sampleScans
@@ -48,6 +50,19 @@ def test_a_scan_loads_where_the_module_asks_for_it(sources):
     assert scan.GetStorageNode() is None
 
 
+def test_the_xray_is_the_held_out_one_with_its_planted_consolidation(sources, tmp_path):
+    source = next(source for source in sources if source["sampleName"] == "XAIChestXray")
+    image, planted = source["customDownloader"](types.SimpleNamespace())
+    case = write_case(tmp_path, 1)
+    expected = slicer.util.loadVolume(case["volume"])
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(image), slicer.util.arrayFromVolume(expected))
+    region = slicer.util.arrayFromSegmentBinaryLabelmap(planted, planted.GetSegmentation().GetNthSegmentID(0), image)
+    truth = slicer.util.loadSegmentation(case["region"])
+    wanted = slicer.util.arrayFromSegmentBinaryLabelmap(truth, truth.GetSegmentation().GetNthSegmentID(0), image)
+    assert region.any()
+    np.testing.assert_array_equal(region, wanted)
+
+
 def test_a_missing_file_is_named(scene, monkeypatch, tmp_path):
     monkeypatch.setattr(SampleScans, "FOLDER", tmp_path)
     with pytest.raises(EngineError, match="chest_cta.nrrd"):
@@ -57,6 +72,9 @@ def test_a_missing_file_is_named(scene, monkeypatch, tmp_path):
 def test_the_scans_are_small_and_those_of_the_tests():
     folder = ROOT / "SlicerXAI" / "Resources" / "SampleData"
     assert sum(path.stat().st_size for path in folder.iterdir()) < MOST_BYTES
-    for path in folder.glob("*.nrrd"):
+    for path in (*folder.glob("*cta*.nrrd"),):
         assert path.read_bytes() == (ROOT / "Testing" / "data" / path.name).read_bytes()
-    assert "Apache License" in (folder / "README.md").read_text(encoding="utf-8")
+    licences = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Apache License" in licences and "CC BY-SA 4.0" in licences
+    for path in folder.iterdir():
+        assert path.suffix == ".md" or path.suffix == ".png" or f"`{path.name}`" in licences
