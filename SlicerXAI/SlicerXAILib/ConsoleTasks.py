@@ -38,7 +38,8 @@ class ConsoleTasks:
         """Show what a segmentation model looks at.
 
         ``target="component", point=markupsNode`` for the structure at a point; ``target="segment"`` with
-        ``segmentation=(segmentationNode, "name")`` or an ROI for a region; ``reference=`` for errors.
+        ``segmentation=(segmentationNode, "name")`` or an ROI for a region; ``reference=`` for errors. ``roi=`` limits
+        occlusion.
         """
         return self.call("explain-segmentation", volume=volumeNode, model=model or None, **arguments)
 

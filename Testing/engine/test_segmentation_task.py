@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engine.segmentation_bundles import OBLIQUE, bright_bundle, bright_scan, random_unet_bundle, write_bundle
+from scipy import ndimage
 from xaiengine.grid import Grid
 from xaiengine.job import Job
 from xaiengine.run import run_job
@@ -93,6 +94,36 @@ def test_integrated_gradients_of_a_linear_network_have_their_closed_form(tmp_pat
     predicted = 4 * scan - 4 > 0
     assert np.array_equal(predicted, mask)
     assert np.allclose(found, np.where(mask, 4 * scan / mask.sum(), 0), atol=1e-5)
+
+
+def test_occlusion_keeps_to_the_region_of_interest(tmp_path, bundle):
+    """Within the region the map is that of the whole scan, a block away from it there is nothing."""
+    mask = bright_scan(tmp_path / "scan.nrrd")
+    grid = read_volume(tmp_path / "scan.nrrd").grid
+    region = np.zeros_like(mask)
+    region[tuple(slice(low, low + 3) for low in np.argwhere(mask).min(0))] = True
+    path = write_segmentation(tmp_path / "roi.seg.nrrd", Segmentation.from_masks([Mask("box", region)], grid))
+    options = {"methods": ["occlusion"], "block": 2 * min(grid.spacing), "baseline": "zero"}
+    maps, passes = [], []
+    for inputs in ({}, {"roi": str(path)}):
+        result = finished(tmp_path, bundle, tmp_path / "scan.nrrd", inputs, **options)
+        maps.append(read_volume(tmp_path / "out" / "attribution.nrrd").array)
+        passes.append((result.provenance["windows"]["forward_passes"], result.provenance["estimate"]["forward"]))
+    whole, limited = maps
+    near = ndimage.binary_dilation(region, np.ones((5, 5, 5)))
+    assert whole[~near].any() and not limited[~near].any()
+    np.testing.assert_allclose(limited[region], whole[region], rtol=1e-5)
+    assert limited[region].any()
+    assert passes[1][0] < passes[0][0] / 2 and passes[1][1] < passes[0][1] / 2, "and what it takes is foretold"
+
+
+def test_a_region_of_interest_beside_the_scan_is_refused(tmp_path, bundle):
+    mask = bright_scan(tmp_path / "scan.nrrd")
+    grid = read_volume(tmp_path / "scan.nrrd").grid
+    beside = Grid(grid.shape, np.array(grid.affine) + [[0, 0, 0, 5000.0], [0] * 4, [0] * 4, [0] * 4])
+    path = write_segmentation(tmp_path / "roi.seg.nrrd", Segmentation.from_masks([Mask("box", mask)], beside))
+    result = explain(tmp_path, bundle, tmp_path / "scan.nrrd", {"roi": str(path)}, methods=["occlusion"])
+    assert result.status == "failed" and "scan" in result.error.message and result.error.remedy
 
 
 @pytest.mark.parametrize("target", ["class", "component", "voxel", "boundary", "volume", "segment", "dice"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import slicer
 from host.panel_driver import show_task
 from host.qt_driver import choose, click, turn, type_text
@@ -97,8 +98,9 @@ def test_a_point_is_placed_in_a_view(panel, a_scan):
     )
 
 
-def test_a_box_is_drawn_in_a_view_where_a_segmentation_may_stand_too(panel, a_patient):
-    editor = show_task(panel, "explain-prediction").editor("roi")
+@pytest.mark.parametrize("task", ["explain-prediction", "explain-segmentation"])
+def test_a_box_is_drawn_in_a_view_where_a_segmentation_may_stand_too(panel, a_patient, task):
+    editor = show_task(panel, task).editor("roi")
     choose(editor.selector, "Lungs")
     click(editor.placeButton)
     assert editor.value().IsA("vtkMRMLMarkupsROINode")

@@ -66,7 +66,7 @@ def occlusion(
         scan = _Occluder(forward, inputs[sample : sample + 1], baseline[sample : sample + 1], batch_size)
         starts = positions(inputs.shape[2:], block, stride)
         limit = roi[sample] if roi is not None and roi.ndim == inputs.ndim - 1 else roi
-        starts = [start for start in starts if _touches(limit, start, block)]
+        starts = [start for start in starts if touches(limit, start, block)]
         if not starts and limit is roi:
             raise OptionError("No block touches the region of interest.", "Choose a larger region or smaller blocks.")
         if coarse_to_fine > 0 and starts:
@@ -77,7 +77,8 @@ def occlusion(
     return Attribution(torch.stack(maps)[:, None], unit="change per voxel", convergence={"blocks": evaluated})
 
 
-def _touches(roi: torch.Tensor | None, start: Sequence[int], block: Sequence[int]) -> bool:
+def touches(roi: torch.Tensor | None, start: Sequence[int], block: Sequence[int]) -> bool:
+    """Whether a block touches a region (spatial...) bool; None is everywhere."""
     return roi is None or bool(roi[_box(start, block)].any())
 
 
@@ -133,7 +134,7 @@ class _Occluder:
         wanted = torch.ones(shape, dtype=torch.bool)
         for factor in COARSE_FACTORS:
             large = tuple(min(length * factor, size) for length, size in zip(block, shape))
-            tried = [start for start in positions(shape, large, large) if _touches(roi, start, large)]
+            tried = [start for start in positions(shape, large, large) if touches(roi, start, large)]
             tried = _centred_in(wanted, tried, large)
             effects = self.effects(tried, large)
             for start, effect in zip(tried, effects):

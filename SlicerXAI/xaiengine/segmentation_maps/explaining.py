@@ -71,13 +71,17 @@ class SegmentationMap:
 
 @dataclass(eq=False)
 class Explaining:
-    """One scan, its targets and settings; what several methods need is computed once."""
+    """One scan, its targets and settings; what several methods need is computed once.
+
+    ``roi`` (I, J, K) bool on the network's grid limits occlusion to blocks that touch it.
+    """
 
     scan: PredictedScan
     chosen: list[ChosenTarget]
     settings: MethodSettings
     baseline_scan: Tensor | None = None
     given_regions: Tensor | None = None
+    roi: Tensor | None = None
     report: Callable[[int, int], None] = lambda done, total: None
 
     @property

@@ -120,8 +120,8 @@ def _perturbation(job: Explaining, method: Method) -> list[SegmentationMap]:
         if method.name == "occlusion":
             block, stride = job.block
             found = occlusion(
-                forward, image, job.baseline, block, stride, coarse_to_fine=settings.coarse_to_fine,
-                batch_size=job.scan.windows.batch_size,
+                forward, image, job.baseline, block, stride, roi=job.roi,
+                coarse_to_fine=settings.coarse_to_fine, batch_size=job.scan.windows.batch_size,
             )  # fmt: skip
         else:
             found = rise(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..attribution.bottleneck_options import BottleneckSettings
-from ..attribution.perturbation import positions
+from ..attribution.perturbation import positions, touches
 from .explaining import FIRST_STEPS, Explaining
 from .method_list import Method
 
@@ -50,7 +50,7 @@ def count_passes(job: Explaining, method: Method) -> tuple[int, int]:
 def _occlusion_passes(job: Explaining) -> int:
     """By hand: the windows that each block and a target touch. Half of it where only a part is refined."""
     block, stride = job.block
-    starts = positions(job.scan.grid.shape, block, stride)
+    starts = [start for start in positions(job.scan.grid.shape, block, stride) if touches(job.roi, start, block)]
     boxes = (tuple(slice(a, a + n) for a, n in zip(start, block)) for start in starts)
     total = sum(len(job.cached.windows_changed_in(box)) for box in boxes)
     return total if job.settings.coarse_to_fine <= 0 else math.ceil(total * (job.settings.coarse_to_fine + 1 / 16))

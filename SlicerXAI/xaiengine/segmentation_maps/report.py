@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..errors import OptionError
 from ..patience import interruptibly
 from ..preprocessing import preprocess
 from ..segmentation import read_segmentation
@@ -57,7 +58,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     chosen = choose_targets(scan, _request(options, scan, given))
     structures = {name: mask for name, mask in structures_of(scan, given).items() if bool(mask.any())}
     regions = _regions(structures, scan) if given else None
-    job = Explaining(scan, chosen, settings, _baseline_scan(options, scan), regions)
+    job = Explaining(scan, chosen, settings, _baseline_scan(options, scan), regions, _roi(options, scan))
     names = " and ".join(item.target.name for item in chosen)
     context.log(f"{names}: {len(job.touched)} of {window_text(scan.windows.layout)}")
     cost = measure_cost(job, methods)
@@ -106,6 +107,16 @@ def _baseline_scan(options: ExplainSegmentationOptions, scan: PredictedScan) -> 
         return None
     other = preprocess(read_volume(options.baseline_scan), scan.model.preprocessing())
     return other.tensor[None].to(scan.image.device)
+
+
+def _roi(options: ExplainSegmentationOptions, scan: PredictedScan) -> torch.Tensor | None:
+    """The region of interest (I, J, K) bool on the network's grid. Raises OptionError if it lies beside the scan."""
+    if not options.roi:
+        return None
+    roi = scan.on_grid(read_segmentation(options.roi).on_grid(scan.volume.grid).union())
+    if not bool(roi.any()):
+        raise OptionError("The region of interest does not touch the scan.", "Choose another region.")
+    return roi
 
 
 def _regions(structures: dict[str, torch.Tensor], scan: PredictedScan) -> torch.Tensor | None:

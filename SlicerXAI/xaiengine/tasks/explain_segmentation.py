@@ -39,6 +39,13 @@ class ExplainSegmentationOptions(TaskOptions):
         required=False,
         default="",
     )
+    roi: str = given(
+        "segmentation",
+        "Region of interest",
+        "Occlusion is limited to blocks that touch this region. May be empty.",
+        required=False,
+        default="",
+    )
     baseline_scan: str = given(
         "volume", "Baseline scan", "Another scan of the region, for the baseline scan.", required=False, default=""
     )
