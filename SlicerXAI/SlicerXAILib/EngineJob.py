@@ -12,9 +12,6 @@ from .Signal import Signal
 from .StageTexts import stageText
 from .Translation import tr as _
 
-# What a generator that has ended gives.
-_END = object()
-
 
 class EngineJob:
     """Follows one job from its start to its end; who started it calls :meth:`advance` besides ``processEvents``.
@@ -47,7 +44,7 @@ class EngineJob:
         self._isWriting = True
         self.progress.emit(0.0, _("Handing the scan to the engine"))
         try:
-            if next(self._writing, _END) is _END:
+            if self._isWritten():
                 self._writing = None
                 self._jobId = self._engine.submit(self._job)
         except EngineError as error:
@@ -81,6 +78,14 @@ class EngineJob:
         except Exception:
             self._leave()
             raise
+
+    def _isWritten(self) -> bool:
+        """Write the next piece; returns whether there was none left."""
+        try:
+            next(self._writing)
+        except StopIteration:
+            return True
+        return False
 
     def _take(self, result: Mapping[str, Any]) -> None:
         """Go on with what the engine has returned."""

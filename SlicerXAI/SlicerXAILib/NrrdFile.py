@@ -30,6 +30,18 @@ _TYPES = {
     "double": "<f8",
 }
 _ENCODINGS = ("gzip", "raw")
+_HEADER = """NRRD0004
+type: {type}
+dimension: 3
+space: left-posterior-superior
+sizes: {sizes}
+space directions: {directions}
+kinds: domain domain domain
+endian: little
+encoding: raw
+space origin: {origin}
+
+"""
 _LONGEST_HEADER = 1 << 20
 # Small enough that a thread gives way to the application often.
 _BLOCK_BYTES = 1 << 22
@@ -99,19 +111,12 @@ def headerText(voxelType: np.dtype, size: tuple[int, int, int], ijkToRas: np.nda
     if name is None:
         return None
     ijkToLps = np.diag(_LPS_TO_RAS) @ ijkToRas
-    lines = [
-        "NRRD0004",
-        f"type: {name}",
-        "dimension: 3",
-        "space: left-posterior-superior",
-        "sizes: " + " ".join(str(count) for count in size),
-        "space directions: " + " ".join(_vectorText(ijkToLps[:3, axis]) for axis in range(3)),
-        "kinds: domain domain domain",
-        "endian: little",
-        "encoding: raw",
-        "space origin: " + _vectorText(ijkToLps[:3, 3]),
-    ]
-    return "\n".join([*lines, "", ""])
+    return _HEADER.format(
+        type=name,
+        sizes=" ".join(str(count) for count in size),
+        directions=" ".join(_vectorText(ijkToLps[:3, axis]) for axis in range(3)),
+        origin=_vectorText(ijkToLps[:3, 3]),
+    )
 
 
 def _vectorText(values: np.ndarray) -> str:

@@ -112,10 +112,10 @@ def test_the_check_for_translation_sees_what_is_wrong():
 INTERNAL_ERRORS = {"ValueError", "TypeError", "KeyError", "NotImplementedError"}
 SAID_BY = re.compile(r"[A-Z]\w*(Error|Crashed|Report)|append")
 # Words that are no text: other programs, styles, names in files and nodes.
-NOT_TEXT = {"_STYLE", "_PROGRAM", "_TYPES", "_RAMPS", "_HEAT", "_DIVERGING"}
+NOT_TEXT = {"_STYLE", "_HEADER", "_PROGRAM", "_TYPES", "_RAMPS", "_HEAT", "_DIVERGING"}
 NAMES = {
-    "space directions", "space origin", "data file", "Binary labelmap", "Closed surface", "SlicerXAI reading",
-    "CT attribution", "SlicerXAI contributors", "no module named 'torch'", "dll load failed", "paging file",
+    "space directions", "space origin", "data file", "Binary labelmap", "Closed surface", "CT attribution",
+    "SlicerXAI contributors", "no module named 'torch'", "dll load failed", "paging file",
     "cannot allocate memory",
 }  # fmt: skip
 
@@ -126,7 +126,7 @@ def texts_outside_translation(tree: ast.Module):
     def parts(node: ast.AST, said_by: str):
         if isinstance(node, ast.Call):
             name = called_name(node)
-            if name in ("_", "translate"):
+            if name in ("_", "translate", "Thread"):  # a thread's name is for programmers
                 return
             given = node.args[1:] if name == "get" else node.args  # the first is a key
             for child in [*given, *[keyword.value for keyword in node.keywords], node.func]:
