@@ -23,10 +23,27 @@ class SlicerXAI(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Sequences", "Tables", "Plots", "SubjectHierarchy"]
         parent.contributors = ["SlicerXAI contributors"]
         parent.helpText = _(
-            "Explains what a deep-learning model says about a scan: heat maps in the patient's geometry, "
-            "segmented lesions, tables. For research, not for diagnosis."
+            "<p>Shows why a deep-learning model says what it says about a scan: heat maps in the patient's geometry, "
+            "lesions found by a classifier's evidence, what a segmentation looks at, what would change a prediction, "
+            "and checks of all that.</p>"
+            "<p>Choose a scan, a task and a model, then click Apply; every option has a tool tip. Sample Data offers "
+            "scans to try it with.</p>"
+            "<p>For research, not for diagnosis.</p>"
+            "<p><a href='https://github.com/SlicerXAI/SlicerXAI#readme'>Documentation</a>, "
+            "<a href='https://github.com/SlicerXAI/SlicerXAI/issues'>questions and problems</a></p>"
         )
-        parent.acknowledgementText = _("The methods' authors are named in the documentation of each task.")
+        parent.acknowledgementText = _(
+            "<p>If it helps your work, cite SlicerXAI and the methods that you used:</p><ul>"
+            "<li>information bottleneck: Schulz et al., ICLR 2020, arXiv 2001.00396; Khakzar et al., MICCAI 2021, "
+            "arXiv 2104.00411</li>"
+            "<li>lesions from a classifier: Demir et al., MLMI 2021, arXiv 2104.02869</li>"
+            "<li>segmentation models: Chatterjee et al., Applied Sciences 12:1834, arXiv 2110.08429</li>"
+            "<li>semantics: Bau et al., CVPR 2017; Khakzar et al., MICCAI 2021, arXiv 2104.02481</li>"
+            "<li>counterfactuals: Schutte et al. 2021, arXiv 2101.07563; Karras et al., CVPR 2020, arXiv "
+            "1912.04958</li></ul>"
+            "<p>The <a href='https://github.com/SlicerXAI/SlicerXAI#how-to-cite-and-sources'>documentation</a> names "
+            "the other sources, and where models and scans come from.</p>"
+        )
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 

@@ -44,7 +44,7 @@ def removeAbandoned(parent: str | Path) -> list[Path]:
 
 def removeAbandonedSoon(parent: str | Path) -> threading.Thread:
     """Do the same in a thread, as there may be gigabytes."""
-    thread = threading.Thread(target=removeAbandoned, args=(parent,), name="SlicerXAI cleaning", daemon=True)
+    thread = threading.Thread(target=removeAbandoned, args=(parent,), daemon=True)
     thread.start()
     return thread
 

@@ -7,9 +7,12 @@ description, so that a plain ``vtkMRMLScriptedModuleNode`` holds them: values as
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import slicer
+import vtk
 
 # Inputs of this name are shared by all tasks: the scan is chosen once.
 SHARED_INPUTS = ("volume",)
@@ -20,6 +23,24 @@ class Parameters:
 
     def __init__(self, node: slicer.vtkMRMLScriptedModuleNode) -> None:
         self.node = node
+        self._observation: int | None = None
+        self._isWriting = False
+
+    def observe(self, changed: Callable[[], Any]) -> None:
+        """Have a function called whenever somebody else changes a setting."""
+
+        def onModified(_node: Any, _event: str) -> None:
+            if not self._isWriting:
+                changed()
+
+        self.ignore()
+        self._observation = self.node.AddObserver(vtk.vtkCommand.ModifiedEvent, onModified)
+
+    def ignore(self) -> None:
+        """Look at the node's changes no longer."""
+        if self._observation is not None:
+            self.node.RemoveObserver(self._observation)
+            self._observation = None
 
     def value(self, name: str, default: Any = None) -> Any:
         """Return a setting; the default too where the scene holds something that cannot be read."""
@@ -33,17 +54,27 @@ class Parameters:
 
     def setValue(self, name: str, value: Any) -> None:
         """Keep a JSON value; None forgets it."""
-        if value is None:
-            self.node.UnsetParameter(name)
-        else:
-            self.node.SetParameter(name, json.dumps(value))
+        with self._writing():
+            if value is None:
+                self.node.UnsetParameter(name)
+            else:
+                self.node.SetParameter(name, json.dumps(value))
 
     def reference(self, name: str) -> Any:
         """Return the node of a name, or None."""
         return self.node.GetNodeReference(name)
 
     def setReference(self, name: str, node: Any) -> None:
-        self.node.SetNodeReferenceID(name, node.GetID() if node is not None else None)
+        with self._writing():
+            self.node.SetNodeReferenceID(name, node.GetID() if node is not None else None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._isWriting = True
+        try:
+            yield
+        finally:
+            self._isWriting = False
 
 
 def optionKey(task: str, option: str) -> str:

@@ -259,7 +259,8 @@ def test_the_module_says_what_it_is_and_has_an_icon():
     text = (MODULE / "SlicerXAI.py").read_text(encoding="utf-8")
     for name in ("helpText", "acknowledgementText"):
         said = re.search(rf"parent\.{name} = _\(([^)]*)\)", text, re.DOTALL)
-        assert said and len(said.group(1)) > 60
+        assert said and "https://github.com/" in said.group(1)
+    assert text.count("arXiv") >= 5, "who found the methods is named"
     icon = MODULE / "Resources" / "Icons" / "SlicerXAI.png"
     assert icon.read_bytes().startswith(b"\x89PNG")
 

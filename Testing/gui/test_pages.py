@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import slicer
 from host.panel_driver import run_to_end, show_task
-from host.qt_driver import check_item, choose, click, type_text, wait_until
+from host.qt_driver import check_item, choose, click, turn, type_text, wait_until
 from host.translation import language
 from PySide6 import QtWidgets
+from SlicerXAILib.Parameters import Parameters
 from SlicerXAILib.TaskDescriptions import cliModule, readTasks
 
 
@@ -126,6 +127,32 @@ def test_a_saved_scene_brings_the_settings_back(panel, a_patient, tmp_path):
     page = show_task(panel, "quantify-lesions")
     assert page.options() == {"minimum_volume": 0.75}
     assert page.inputs()["volume"].GetName() == "CT" and page.inputs()["lungs"].GetName() == "Lungs"
+
+
+def test_what_others_write_into_the_parameter_node_is_shown(panel, a_patient):
+    """As an undo, a script, or a second panel does."""
+    node = panel._parameters.node
+    others = Parameters(node)
+    others.setValue("seed", 5)
+    others.setValue("device", "cpu")
+    others.setValue("quantify-lesions.minimum_volume", 0.25)
+    others.setReference("quantify-lesions.lungs", slicer.util.getNode("Lungs"))
+    wait_until(lambda: panel.ui.seedSpinBox.value == 5)
+    assert panel.machine.device == "cpu" and panel.page.options() == {"minimum_volume": 0.25}
+    assert panel.page.inputs()["lungs"].GetName() == "Lungs"
+    others.setValue("task", "explain-prediction")
+    wait_until(lambda: panel.page.task["name"] == "explain-prediction")
+    panel.ui.seedSpinBox.value = 8
+    assert others.value("seed") == 8
+
+
+def test_a_panel_that_is_gone_is_not_told(open_panel, fake_engine, a_scan):
+    panel = open_panel(fake_engine)
+    node = panel._parameters.node
+    panel.close()
+    Parameters(node).setValue("seed", 5)
+    turn()
+    assert panel.ui.seedSpinBox.value == 0
 
 
 def test_the_scan_is_chosen_once_for_all_tasks(panel, a_scan):

@@ -118,7 +118,7 @@ def test_an_estimate_starts_no_engine_that_lacks_its_packages(panel, a_scan, mon
     missing = "These Python packages are needed: torch>=2.6."
     monkeypatch.setattr(Dependencies, "whyNotReady", lambda: missing)
     monkeypatch.setattr(Dependencies, "torchProblem", lambda: "")
-    monkeypatch.setattr(Dependencies, "install", lambda *_confirm: False)
+    monkeypatch.setattr(Dependencies, "install", lambda *_confirm, **_more: False)
     panel.setActive(True)
     estimate(panel)
     assert panel._logic.engine.processId is None
@@ -315,7 +315,7 @@ def test_missing_packages_are_named_and_nothing_is_installed_without_consent(
     monkeypatch.setattr(Dependencies, "whyNotReady", lambda: problem)
     monkeypatch.setattr(Dependencies, "torchProblem", lambda: torch)
     asked = []
-    monkeypatch.setattr(Dependencies, "install", lambda confirm: asked.append(confirm) or False)
+    monkeypatch.setattr(Dependencies, "install", lambda confirm, **_more: asked.append(confirm) or False)
     panel.setActive(True)
     assert panel.ui.dependencyFrame.isVisible() and panel.ui.dependencyLabel.text == problem
     assert panel.ui.installButton.enabled == (not torch)
@@ -325,6 +325,40 @@ def test_missing_packages_are_named_and_nothing_is_installed_without_consent(
     assert problem in panel.ui.messageLabel.text
     click(panel.ui.offlineButton)
     assert "pip download" in panel.ui.log.toPlainText()
+
+
+@pytest.mark.parametrize("onlyCpu", [False, True])
+def test_torch_is_installed_with_or_without_graphics_cards_as_the_user_says(panel, a_scan, monkeypatch, onlyCpu):
+    from SlicerXAILib import Dependencies
+
+    missing = ["These Python packages are needed: torch>=2.6."]
+    monkeypatch.setattr(Dependencies, "whyNotReady", lambda: "".join(missing))
+    monkeypatch.setattr(Dependencies, "torchProblem", lambda: "")
+    installed = []
+
+    def install(_confirm, onlyCpu=False) -> bool:
+        installed.append(onlyCpu)
+        missing.clear()
+        return True
+
+    monkeypatch.setattr(Dependencies, "install", install)
+    panel.setActive(True)
+    assert not panel.ui.cpuOnlyCheckBox.isVisible(), "torch is here: there is nothing to choose"
+    monkeypatch.setattr(Dependencies, "installedVersion", lambda name: None)
+    panel.setActive(True)
+    if onlyCpu:
+        click(panel.ui.cpuOnlyCheckBox)
+    click(panel.ui.installButton)
+    assert installed == [onlyCpu] and not panel.ui.dependencyFrame.isVisible()
+
+
+def test_a_process_from_before_an_installation_is_replaced(panel, a_scan):
+    run_to_end(panel)
+    process = panel._logic.engine.processId
+    panel.dependencies.changed.emit()
+    run_to_end(panel)
+    assert panel._logic.engine.processId != process
+    assert panel.ui.stageLabel.text == "Done."
 
 
 def test_a_torch_that_cannot_be_imported_is_told_with_its_mend(open_panel, a_scan, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ class DependencyBar:
         self.problem = Dependencies.whyNotReady()
         self._ui.dependencyLabel.text = self.problem
         self._ui.dependencyFrame.setVisible(bool(self.problem))
+        self._ui.cpuOnlyCheckBox.setVisible(Dependencies.installedVersion("torch") is None)
         # What is installed in part must be taken out first, in the module that the text names.
         self._ui.installButton.enabled = not Dependencies.torchProblem()
 
@@ -44,7 +45,9 @@ class DependencyBar:
             return False
         try:
             slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
-            isReady = Dependencies.install(slicer.util.confirmOkCancelDisplay)
+            isReady = Dependencies.install(
+                slicer.util.confirmOkCancelDisplay, onlyCpu=self._ui.cpuOnlyCheckBox.checked
+            )
         except EngineError as error:
             self.told.emit(f"{error.message} {error.remedy}")
             isReady = False

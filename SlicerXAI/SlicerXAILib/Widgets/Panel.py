@@ -56,6 +56,11 @@ class Panel:
         self._timer = qt.QTimer()
         self._timer.setInterval(_PUMP_MILLISECONDS)
         self._timer.connect("timeout()", self._pump)
+        # What others write into the parameter node is shown once they have written all of it.
+        self._change = qt.QTimer()
+        self._change.setSingleShot(True)
+        self._change.setInterval(0)
+        self._change.connect("timeout()", self._showParameters)
         self._suggestion = qt.QTimer()
         self._suggestion.setSingleShot(True)
         self._suggestion.setInterval(0)
@@ -77,13 +82,19 @@ class Panel:
     def setParameterNode(self, node: Any) -> None:
         """Show the settings of a parameter node, such as that of a scene that was just opened."""
         self.machine.trust.withdraw()
+        self._parameters.ignore()
         self._parameters = Parameters(node)
+        self._parameters.observe(self._change.start)
         for page in self._pages.values():
             page.setParameters(self._parameters)
+        self._showParameters()
+        self._change.stop()
+        self.results.refresh()
+
+    def _showParameters(self) -> None:
         self.machine.setParameters(self._parameters)
         task = self._parameters.value("task", self._taskNames[0])
         self._show(task if task in self._taskNames else self._taskNames[0])
-        self.results.refresh()
 
     def setActive(self, active: bool) -> None:
         """Say whether the panel is on the screen."""
@@ -96,6 +107,8 @@ class Panel:
 
     def close(self) -> None:
         """Stop what runs; the logic then ends the engine."""
+        self._parameters.ignore()
+        self._change.stop()
         self._timer.stop()
         self._suggestion.stop()
         self.results.close()
@@ -209,6 +222,8 @@ class Panel:
         self.model.setMachine(self.machine.device, self.machine.trust.isGiven)
 
     def _onDependencies(self) -> None:
+        if not self._logic.isBusy:  # a process that was started before does not see what is new
+            self._logic.engine.dismiss()
         self.model.forget()
         self.model.setActive(True)
         self._update()
