@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 
 from .ResultAttributes import UNITS
-from .ResultRecord import recordOf, resultOf
+from .ResultRecord import shortName
 
 _POSITION = (0.97, 0.5)
 _SIZE = (0.09, 0.6)
@@ -38,10 +38,3 @@ def showLegend(mapNode: slicer.vtkMRMLScalarVolumeNode) -> Any:
     legend.SetLabelFormat(_LABEL_FORMAT)
     legend.GetTitleTextProperty().SetFontSize(_FONT_SIZE)
     return legend
-
-
-def shortName(node: Any) -> str:
-    """Return the name of a result's node without that of the scan before it."""
-    record = recordOf(node)
-    name = node.GetName().removeprefix(f"{resultOf(node).inputName} ") if record is not None else node.GetName()
-    return name[:1].upper() + name[1:]

@@ -48,7 +48,6 @@ def keepRecord(loaded: LoadedResult, call: TaskCall | None = None) -> Any:
         "warnings": loaded.warnings,
         "provenance": loaded.provenance,
         "hints": {role: dict(hints) for role, hints in loaded.hints.items()},
-        "pictures": {role: asdict(picture) for role, picture in loaded.pictures.items()},
         "inputName": loaded.inputName,
     }
     if call is not None:
@@ -59,6 +58,9 @@ def keepRecord(loaded: LoadedResult, call: TaskCall | None = None) -> Any:
             "settings": dict(call.settings),
         }
     record.SetParameter("result", json.dumps(content))
+    # Pictures are large: they stand by themselves, so that what is asked often is read quickly.
+    pictures = {role: asdict(picture) for role, picture in loaded.pictures.items()}
+    record.SetParameter("pictures", json.dumps(pictures))
     for role, node in loaded.nodes.items():
         record.SetNodeReferenceID(_NODE_ROLE + role, node.GetID())
     loaded.record = record
@@ -92,7 +94,7 @@ def resultOf(node: Any) -> LoadedResult:
         warnings=content["warnings"],
         provenance=content["provenance"],
         hints=content["hints"],
-        pictures={role: Picture(**picture) for role, picture in content["pictures"].items()},
+        pictures={role: Picture(**picture) for role, picture in _picturesIn(record).items()},
         inputName=content["inputName"],
         record=record,
     )
@@ -158,6 +160,15 @@ def backgroundOf(mapNode: Any) -> Any:
     hints = _content(record)["hints"].get(mapNode.GetAttribute(ROLE), {}) if record is not None else {}
     named = record.GetNodeReference(_NODE_ROLE + str(hints.get("background"))) if hints else None
     return named if named is not None else inputOf(mapNode)
+
+
+def shortName(node: Any) -> str:
+    """Return the name of a result's node without that of the scan before it."""
+    record = recordOf(node)
+    name = node.GetName()
+    if record is not None:
+        name = name.removeprefix(f"{_content(record)['inputName']} ")
+    return name[:1].upper() + name[1:]
 
 
 def removeOrphans() -> None:
@@ -238,6 +249,10 @@ def _called(value: Any) -> str:
 
 def _content(record: Any) -> dict[str, Any]:
     return json.loads(record.GetParameter("result"))
+
+
+def _picturesIn(record: Any) -> dict[str, Any]:
+    return json.loads(record.GetParameter("pictures") or "{}")
 
 
 def _isRecord(node: Any) -> bool:

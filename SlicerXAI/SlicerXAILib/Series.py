@@ -44,8 +44,12 @@ def labelImages(sequenceNode: slicer.vtkMRMLSequenceNode) -> None:
     attributes[SERIES_IMAGE] = "1"
     images = [sequenceNode.GetNthDataNode(index) for index in range(sequenceNode.GetNumberOfDataNodes())]
     for image in [*images, imageOf(sequenceNode)]:
-        for name, value in attributes.items() if image is not None else ():
+        if image is None or image.GetAttribute(SERIES_IMAGE):
+            continue
+        modified = image.StartModify()
+        for name, value in attributes.items():
             image.SetAttribute(name, value)
+        image.EndModify(modified)
 
 
 def imageOf(sequenceNode: slicer.vtkMRMLSequenceNode) -> Any:

@@ -172,6 +172,7 @@ def test_a_picture_is_shown_and_saved(shown, tmp_path, monkeypatch):
     loaded = shown.results._result
     loaded.pictures["film_strip"] = picture
     shown.results.pictures.setPictures(loaded)
+    turn()
     assert shown.ui.pictureLabel.pixmap.width() == 1
     path = tmp_path / "kept.png"
     asked = []

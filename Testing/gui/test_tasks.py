@@ -23,6 +23,8 @@ from host.qt_driver import LargestGap, check_item, choose, click, click_cell, dr
 from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
 from SlicerXAILib.EngineProcess import EngineProcess
 from SlicerXAILib.Navigation import jumpTo
+from SlicerXAILib.ResultAttributes import ROLE
+from SlicerXAILib.Series import imageOf
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 pytestmark = pytest.mark.slow
@@ -125,6 +127,7 @@ def test_the_cancer_of_a_real_patient_is_found(gui, real_panel, scene, screensho
     assert panel.ui.messageLabel.text == ""
     assert panel.ui.resultTable.rowCount == 1, "one lesion"
     click_cell(panel.ui.resultTable, 0)
+    click(panel.ui.show3DCheckBox)
     screenshot(panel, "quantify_lesions")
 
 
@@ -151,7 +154,7 @@ def test_a_prediction_is_explained_by_two_methods_side_by_side(gui, real_panel, 
     place = matrix.MultiplyPoint([*map(float, brightest), 1.0])[:3]
     offsets = [slicer.util.getNode(f"vtkMRMLSliceNode{name}").GetSliceOffset() for name in ("Yellow", "Green", "Red")]
     np.testing.assert_allclose(np.abs(offsets), np.abs(place), atol=1e-3, err_msg="views go to the strongest place")
-    jumpTo(place, centered=False)  # the views of the comparison are new, and have just been zoomed to the scan
+    jumpTo(place)  # the views of the comparison are new, and have just been zoomed to the scan
     screenshot(panel, "explain_prediction")
 
 
@@ -204,11 +207,24 @@ def test_a_counterfactual_series_is_made_and_scrubbed(gui, real_panel, scene, sc
     type_text(panel.page.editor("generator").widget, "chest_xray_counterfactual")
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""
-    said = []
+    gui.layout_manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    said, seen, shown = [], [], []
     for place in (0.0, 0.5, 1.0):
         drag(panel.ui.seriesSlider, place)
         said.append(panel.ui.seriesText.text)
+        seen.append(gui.layout_manager.visible_views()["Red"].pixels().astype(int))
+        (series,) = slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+        shown.append(imageOf(series))
     assert len(set(said)) == 3, said
+    assert all("shift" in text and "prediction" in text and "SD" in text for text in said), said
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert (np.abs(seen[one] - seen[other]).max(-1) > 10).mean() > 0.01, "another image is on the screen"
+    assert shown[0] is shown[1] is shown[2]
+    assert shown[0].GetAttribute(ROLE) == "series"
+    assert shown[0].GetName() == f"{series.GetName()} image"
+    assert compositeNode("Red").GetBackgroundVolumeID() == shown[0].GetID()
+    assert panel.ui.verdictLabel.text.strip()
+    assert panel.ui.pictureLabel.pixmap.width() > 100, "the film strip"
     drag(panel.ui.seriesSlider, 0.0)
     screenshot(panel, "counterfactual")
 

@@ -26,6 +26,10 @@ class PictureView:
         self._ui = ui
         self._inputName = ""
         self._pictures: list[Picture] = []
+        self._drawing = qt.QTimer()  # reading a picture takes a moment, in a turn of the event loop of its own
+        self._drawing.setSingleShot(True)
+        self._drawing.setInterval(0)
+        self._drawing.connect("timeout()", self._draw)
         ui.pictureSelector.connect("currentIndexChanged(int)", self._onPicture)
         ui.savePictureButton.connect("clicked(bool)", self._onSave)
 
@@ -39,12 +43,18 @@ class PictureView:
         self._ui.pictureArea.setVisible(bool(self._pictures))
         self._onPicture(0)
 
+    def close(self) -> None:
+        self._drawing.stop()
+
     @property
     def _picture(self) -> Picture | None:
         index = self._ui.pictureSelector.currentIndex
         return self._pictures[index] if 0 <= index < len(self._pictures) else None
 
     def _onPicture(self, _index: int) -> None:
+        self._drawing.start()
+
+    def _draw(self) -> None:
         picture, label = self._picture, self._ui.pictureLabel
         if picture is None:
             label.clear()

@@ -11,13 +11,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from .. import Display, Navigation, Series
-from ..ColorLegend import shortName
 from ..Compare import endComparison
 from ..EngineErrors import EngineError
 from ..FileNames import fileName
 from ..LoadedResult import LoadedResult
 from ..Provenance import provenanceOf
-from ..ResultRecord import explainedNode, recordsInScene, removeOrphans, resultOf, titleOf
+from ..ResultRecord import explainedNode, recordsInScene, removeOrphans, resultOf, shortName, titleOf
 from ..Signal import Signal
 from ..TaskDescriptions import readTasks
 from .MapControls import MapControls
@@ -80,6 +79,7 @@ class ResultsView:
 
     def close(self) -> None:
         self._following.stop()
+        self.pictures.close()
 
     def _follow(self) -> None:
         if slicer.mrmlScene.IsBatchProcessing():
