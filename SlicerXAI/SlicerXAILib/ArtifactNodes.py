@@ -115,9 +115,7 @@ class ArtifactNodes:
         node = slicer.util.loadSequence(str(path), {"name": name, "show": False})
         node.SetName(name)
         self._describe(node, artifact)
-        browser, image = beginSeries(
-            node, _("{name} browser").format(name=name), _("{name} image").format(name=name)
-        )
+        browser, image = beginSeries(node, _("{name} browser").format(name=name), _("{name} image").format(name=name))
         labelImages(node)
         if image is not None:
             self._describe(image, artifact)
