@@ -11,10 +11,10 @@ import pytest
 import slicer
 from host.translation import language
 from SlicerXAILib.EngineErrors import EngineError
+from SlicerXAILib.EngineJob import progressText
 from SlicerXAILib.ResultLoader import loadResult
 from SlicerXAILib.StageTexts import stageText
 from SlicerXAILib.TaskDescriptions import TASKS_FILE, cliModule, describeOptions, findTask, readTasks
-from SlicerXAILib.TaskRun import progressText
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "SlicerXAI" / "xaiengine"
@@ -100,7 +100,7 @@ def test_nodes_and_folders_are_named_in_the_language_of_the_application(marked, 
 
 def test_progress_is_told_in_the_language_of_the_application(marked):
     text = progressText({"stage": "Explaining", "seconds_left": 40.0})
-    assert text == "SlicerXAILib.TaskRun| SlicerXAILib.StageTexts| Explaining, about 40 s left"
+    assert text == "SlicerXAILib.EngineJob| SlicerXAILib.StageTexts| Explaining, about 40 s left"
 
 
 def test_a_translation_that_lost_a_placeholder_does_no_harm():
