@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -274,12 +275,31 @@ def test_deleting_the_scan_while_it_is_explained_keeps_the_result(panel, a_scan)
     assert [node.GetName() for node in panel.page.inputs().values()] == []
 
 
-def test_a_temporary_folder_that_cannot_be_written_is_told(panel, a_scan, monkeypatch, tmp_path):
-    monkeypatch.setattr(slicer.app, "temporaryPath", str(tmp_path / "missing"))
+def missing_folder(folder: Path, _monkeypatch) -> Path:
+    return folder / "missing"
+
+
+def read_only_folder(folder: Path, monkeypatch) -> Path:
+    """A folder without leave to write; refused by hand where the user may write everywhere, as root may."""
+    folder.chmod(0o500)
+    make = tempfile.mkdtemp
+
+    def refuse(*given, dir=None, **more):
+        if dir == str(folder):
+            raise PermissionError(13, "Permission denied", dir)
+        return make(*given, dir=dir, **more)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    return folder
+
+
+@pytest.mark.parametrize("spoilt", [missing_folder, read_only_folder])
+def test_a_temporary_folder_that_cannot_be_written_is_told(panel, a_scan, monkeypatch, tmp_path, spoilt):
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(spoilt(tmp_path, monkeypatch)))
     run_to_end(panel)
     assert "cannot be written" in panel.ui.messageLabel.text
     assert "Application Settings" in panel.ui.messageLabel.text
-    assert panel.ui.applyButton.text == "Apply"
+    assert panel.ui.applyButton.text == "Apply" and panel.ui.applyButton.enabled
 
 
 def test_a_scan_under_a_transform_is_explained_where_it_is_shown_and_that_is_said(panel, a_scan):
