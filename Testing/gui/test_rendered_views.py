@@ -69,6 +69,20 @@ def test_lesions_are_outlined(shown):
     assert (np.abs(with_lesion - pixels_of("Red")).max(-1) > 40).sum() > 20
 
 
+def test_the_scan_is_seen_through_the_fill_of_a_lesion(shown):
+    lesions = slicer.util.getNode("CT lesions")
+    slicer.util.setSliceViewerLayers(foreground=None)
+    lesions.GetDisplayNode().SetOpacity2DOutline(0.0)
+    with_fill = pixels_of("Red")
+    lesions.GetDisplayNode().SetVisibility(False)
+    scan = pixels_of("Red")
+    filled = np.abs(with_fill - scan).max(-1) > 10
+    opacity = lesions.GetDisplayNode().GetOpacity2DFill()
+    color = 255 * np.array(lesions.GetSegmentation().GetNthSegment(0).GetColor())
+    assert filled.sum() > 50 and opacity < 0.5
+    np.testing.assert_allclose(with_fill[filled], (1 - opacity) * scan[filled] + opacity * color, atol=3)
+
+
 def test_surfaces_are_seen_in_3d(shown):
     from host.rendered_views import surface_pixels
 

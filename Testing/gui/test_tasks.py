@@ -20,6 +20,7 @@ from host import panel_driver
 from host.panel_driver import show_task
 from host.processes import is_running
 from host.qt_driver import LargestGap, check_item, choose, click, click_cell, drag, turn, type_text, wait_until
+from PySide6 import QtWidgets
 from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
 from SlicerXAILib.EngineProcess import EngineProcess
 from SlicerXAILib.Navigation import jumpTo
@@ -207,6 +208,9 @@ def test_a_counterfactual_series_is_made_and_scrubbed(gui, real_panel, scene, sc
     type_text(panel.page.editor("generator").widget, "chest_xray_counterfactual")
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""
+    for field in (panel.page.editor("generator").widget, panel.ui.modelSelector):
+        line = field.findChild(QtWidgets.QLineEdit)
+        assert line.fontMetrics().horizontalAdvance(line.text) < line.width, "the whole name can be read"
     gui.layout_manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
     said, seen, shown = [], [], []
     for place in (0.0, 0.5, 1.0):

@@ -61,6 +61,15 @@ class _Rendered:
         for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
             slicer.mrmlScene.InvokeEvent(slicer.vtkMRMLScene.NodeAddedEvent, legend)
 
+    def add_below(self, actor: vtk.vtkProp) -> None:
+        """Draw something in a layer of its own below what the managers draw, as Slicer's slice views do."""
+        below = vtk.vtkRenderer()
+        below.AddViewProp(actor)
+        self._window.SetNumberOfLayers(2)
+        below.SetLayer(0)
+        self.renderer.SetLayer(1)
+        self._window.AddRenderer(below)
+
     def pixels(self) -> np.ndarray:
         """Return the picture, ``(rows, columns, RGB)`` uint8, first row on top."""
         return _pixels_of(self._window)
@@ -82,7 +91,7 @@ def slice_pixels(view: SliceView) -> np.ndarray:
     actor = vtk.vtkActor2D()
     actor.SetMapper(layers)
     actor.GetProperty().SetDisplayLocationToBackground()
-    rendered.renderer.AddViewProp(actor)
+    rendered.add_below(actor)
     try:
         return rendered.pixels()
     finally:

@@ -43,6 +43,9 @@ class PathEditor:
             self.folderButton = qt.QPushButton(_("Folder..."))
             self.folderButton.connect("clicked(bool)", self._onFolder)
             row.addWidget(self.folderButton)
+        for button in (self.fileButton, self.folderButton):
+            if button is not None:  # the room belongs to the name
+                button.setSizePolicy(qt.QSizePolicy.Maximum, qt.QSizePolicy.Fixed)
 
     def value(self) -> str | None:
         return self.selector.currentText.strip() or None
