@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import slicer
@@ -14,6 +15,8 @@ _SIZE = (0.09, 0.6)
 _LABEL_COUNT = 5
 _LABEL_FORMAT = "%.3g"
 _FONT_SIZE = 12
+# Of the title: what is longer makes Slicer draw all of it smaller.
+_LINE_LETTERS, _MOST_LINES = 24, 3
 
 
 def showLegend(mapNode: slicer.vtkMRMLScalarVolumeNode) -> Any:
@@ -31,7 +34,8 @@ def showLegend(mapNode: slicer.vtkMRMLScalarVolumeNode) -> Any:
     if legend is None:
         return None
     units = mapNode.GetAttribute(UNITS)
-    legend.SetTitleText(f"{shortName(mapNode)}\n{units}" if units else shortName(mapNode))
+    lines = textwrap.wrap(shortName(mapNode), _LINE_LETTERS, max_lines=_MOST_LINES, placeholder=" ...")
+    legend.SetTitleText("\n".join([*lines, units] if units else lines))
     legend.SetPosition(*_POSITION)
     legend.SetSize(*_SIZE)
     legend.SetNumberOfLabels(_LABEL_COUNT)

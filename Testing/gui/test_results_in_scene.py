@@ -159,9 +159,9 @@ def test_a_scan_that_was_deleted_while_a_task_ran_is_not_mistaken_for_a_result(p
 
 def test_the_words_of_a_result_are_in_the_panel(shown):
     assert shown.ui.verdictLabel.text == "Größte Läsion: 7.5 mL"
-    slicer.util.getNode("CT report").SetText("8")
+    slicer.util.getNode("CT report").SetText("CT-1\nMore than before.")
     shown.results.refresh()
-    assert not shown.ui.verdictLabel.isVisible() or shown.ui.verdictLabel.text == "8"
+    assert shown.ui.verdictLabel.text == "More than before.", "what stands among the numbers is not said twice"
 
 
 def test_a_picture_is_shown_and_saved(shown, tmp_path, monkeypatch):
@@ -214,7 +214,11 @@ def test_a_map_on_the_screen_has_a_color_bar_with_its_units(shown):
     assert legend.GetVisibility()
     assert legend.GetTitleText() == "Attribution\nbits/voxel"
     assert slicer.modules.colors.logic().GetColorLegendDisplayNode(slicer.util.getNode("CT contrast")) is None
+    contrast = slicer.util.getNode("CT contrast")
+    contrast.SetName("CT " + " ".join(["HiResCAM of log-odds of vessel over its mask"] * 3))
     legend.SetVisibility(False)
-    choose(shown.ui.mapSelector, "CT contrast")
+    shown.ui.mapSelector.setCurrentNode(contrast)
+    title = slicer.modules.colors.logic().GetColorLegendDisplayNode(contrast).GetTitleText()
+    assert max(map(len, title.splitlines())) <= 24 and title.startswith("HiResCAM of log-odds of\n")
     choose(shown.ui.mapSelector, "CT attribution")
     assert not legend.GetVisibility(), "what the user hid stays hidden"

@@ -130,7 +130,7 @@ class ResultsView:
         self.tables.setNodes(list(tables.values()), [shortName(node) for node in tables.values()])
         self._charts = [node for node in nodes.values() if node.IsA("vtkMRMLPlotChartNode")]
         ui.chartSelector.clear()
-        ui.chartSelector.addItems([shortName(node) for node in self._charts])
+        ui.chartSelector.addItems([shortName(node).removesuffix(" (chart)") for node in self._charts])
         ui.chartArea.setVisible(bool(self._charts))
         self._fillSeries()
         ui.show3DCheckBox.setVisible(bool(self._segmentations()))
@@ -227,9 +227,9 @@ def _firstMap(loaded: LoadedResult) -> Any:
 def _texts(loaded: LoadedResult) -> list[str]:
     """Return the sentences of a result that are not among its values."""
     nodes = [node for node in loaded.nodes.values() if node.IsA("vtkMRMLTextNode")]
-    texts = [(node.GetText() or "").strip() for node in nodes]
+    lines = [line.strip() for node in nodes for line in (node.GetText() or "").splitlines()]
     told = {str(value).strip() for value in loaded.values.values()}
-    return [text for text in texts if text and text not in told]
+    return [line for line in lines if line and line not in told]
 
 
 def _isIn3D(node: Any) -> bool:

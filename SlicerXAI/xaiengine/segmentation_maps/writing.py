@@ -46,10 +46,14 @@ def _names(found: Findings) -> list[str]:
     for number, item in enumerate(found.maps):
         parts = ["attribution", item.method.name]
         parts += [found.chosen[item.number].key] if len(found.chosen) > 1 else []
-        several = len({other.layer for other in found.maps if other.method is item.method}) > 1
-        parts += [item.layer.replace(".", "-")] if several else []
+        parts += [item.layer.replace(".", "-")] if _of_several_layers(found, item) else []
         names.append("attribution" if number == 0 else "-".join(parts))
     return names
+
+
+def _of_several_layers(found: Findings, item: SegmentationMap) -> bool:
+    """Whether the map's method was asked at other layers too, so that its layer must be told."""
+    return len({other.layer for other in found.maps if other.method is item.method}) > 1
 
 
 def _window(values: np.ndarray) -> float:
@@ -68,7 +72,7 @@ def _display(item: SegmentationMap, values: np.ndarray) -> dict[str, Any]:
 def _map(found: Findings, number: int, role: str, context: Context) -> None:
     item, values = found.maps[number], found.restored[number]
     target = found.chosen[item.number].target
-    title = f"{item.method.title} of {target.name}" + (f" at {item.layer}" if item.layer else "")
+    title = f"{item.method.title} of {target.name}" + (f" at {item.layer}" if _of_several_layers(found, item) else "")
     file = f"{role}.nrrd"
     volume = Volume(np.asarray(values, dtype=np.float32), found.scan.volume.grid, title, item.unit)
     write_volume(context.output.path(file), volume)
