@@ -162,6 +162,24 @@ def test_held_out_figures_of_a_good_and_of_a_useless_direction(space, geometry, 
     assert figures["flip_rate"] < 0.3 and figures["r2"] < 0.1
 
 
+def test_answers_beyond_the_usual_do_not_count_against_a_direction(space, geometry, sample):
+    low, high = (float(value) for value in sample.values.quantile(torch.tensor([0.05, 0.95])))
+
+    class Wavering(DirectAnswer):
+        """Falls again beyond the usual answers, by little."""
+
+        def __call__(self, images):
+            plain = super().__call__(images)
+            return plain - 1.1 * (plain - high).clamp_min(0) - 1.1 * (plain - low).clamp_max(0)
+
+    fitted, held_out = sample.divided()
+    (good,) = find("covariance", space, DirectAnswer(), geometry, fitted)
+    judged = {"images": 12, "reach": 6.0}
+    everywhere = score_direction(good, space, Wavering(), geometry, held_out, **judged)
+    usual = score_direction(good, space, Wavering(), geometry, held_out, values_range=(low, high), **judged)
+    assert everywhere["spearman"] < 0.9 < usual["spearman"]
+
+
 def test_sampled_answers_are_the_models(space):
     sample = draw_sample(space, DirectAnswer(), 70, seed=9)
     expected = DirectAnswer()(space.decode(space.sample(70, 9))).detach()

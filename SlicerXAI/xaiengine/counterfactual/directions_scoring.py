@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from ..faithfulness.similarity import spearman
 from ..progress import Progress
+from .series_span import usual_shifts
 
 if TYPE_CHECKING:
     from .directions import Direction
@@ -32,6 +33,7 @@ def score_direction(
     *,
     images: int,
     reach: float,
+    values_range: tuple[float, float] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Figures of one direction.
@@ -40,7 +42,8 @@ def score_direction(
     the higher answer. ``auc`` (classes) or ``r2``: of the linear surrogate, on all held-out latents; not to be
     had for styles. ``flip_rate``, ``up``, ``down``: of ``images`` held-out latents, the part whose answer
     passes the decision within ``reach`` SDs in the direction that it has to go; regressions without a decision
-    must pass the sample's median. ``spearman``: mean rank correlation of shift and answer.
+    must pass the sample's median. ``spearman``: mean rank correlation of shift and answer, of all shifts or, where
+    ``values_range`` bounds the usual answers, of those at which the surrogate expects one of them.
     """
     turning = answer.answer.turning_point
     turning = float(held_out.values.median()) if turning is None else turning
@@ -64,15 +67,24 @@ def score_direction(
     rises = start <= turning
     passed = torch.where(rises, (moved > turning).any(1), (moved <= turning).any(1))
     with_start = torch.cat([moved[:, : len(SHIFTS)], start[:, None], moved[:, len(SHIFTS) :]], 1).cpu().numpy()
-    ranks = [spearman(np.arange(with_start.shape[1]), row) for row in with_start]
+    places = np.array([*shifts[: len(SHIFTS)].tolist(), 0.0, *shifts[len(SHIFTS) :].tolist()])
+    ranks = [_steadiness(places, row, direction.slope, values_range) for row in with_start]
     figures |= {
         "flip_rate": float(passed.float().mean()),
         "up": _part(passed, rises),
         "down": _part(passed, ~rises),
-        "spearman": float(np.mean(ranks)),
+        "spearman": float(np.nanmean(ranks)) if np.isfinite(ranks).any() else None,
         "images": len(latents),
     }
     return figures
+
+
+def _steadiness(shifts: np.ndarray, values: np.ndarray, slope: float, usual: tuple[float, float] | None) -> float:
+    """Rank correlation of ascending shifts and answers (n,) within what is usual; NaN of fewer than three."""
+    start = float(values[len(values) // 2])
+    low, high = usual_shifts(start, slope, usual)
+    inside = (shifts >= low - 1e-9) & (shifts <= high + 1e-9)
+    return spearman(shifts[inside], values[inside]) if inside.sum() > 2 else float("nan")
 
 
 def area_under_curve(scores: np.ndarray, truth: np.ndarray) -> float | None:

@@ -137,7 +137,8 @@ def find_directions(
     scored = tuple(
         direction.with_figures(
             score_direction(
-                direction, space, answer, geometry, held_out, images=judged, reach=reach, progress=progress
+                direction, space, answer, geometry, held_out, images=judged, reach=reach,
+                values_range=answers_range(sample), progress=progress,
             )
         )
         for direction in found
@@ -230,7 +231,7 @@ def weak_points(direction: Direction) -> list[str]:
             f"The direction '{direction.name}' turns the answer over in {figures['flip_rate']:.0%} of "
             f"{figures['images']} held-out images only ({', '.join(sides)})."
         )
-    if figures.get("spearman", 1.0) < 0.9:
+    if figures.get("spearman") is not None and figures["spearman"] < 0.9:
         found.append(
             f"Along the direction '{direction.name}' the answer does not rise steadily in held-out images "
             f"(mean Spearman {figures['spearman']:.2f} over them)."
