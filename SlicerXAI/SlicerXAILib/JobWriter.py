@@ -131,6 +131,12 @@ class JobFolder:
         for partial in self.output.glob(f"{_PARTIAL_PREFIX}*") if self.keepsOutput else ():
             shutil.rmtree(partial, ignore_errors=True)
 
+    def removeBareOutput(self) -> None:
+        """Remove the results' folder where there is nothing in it but word of a failure."""
+        if not self.output.is_dir() or any(item.name != RESULT_NAME for item in self.output.iterdir()):
+            return
+        shutil.rmtree(self.output, ignore_errors=True)
+
     def _writeVolume(self, node: slicer.vtkMRMLScalarVolumeNode, name: str) -> str:
         image = node.GetImageData()
         if image is None or image.GetNumberOfPoints() == 0:

@@ -48,6 +48,7 @@ class TaskRun(EngineJob):
         self.inputNode = _firstNode(inputs)
         self._inputName = _inputName(inputs, self.inputNode)
         super().__init__(engine, JobFolder(temporaryPath, output or _ownFolder(task, self._inputName), inTurns=True))
+        self._isOwnFolder = not output
         self.result: LoadedResult | None = None
         self._loading: ResultLoading | None = None
         self._call = TaskCall(task, dict(inputs), dict(options), more)
@@ -107,6 +108,11 @@ class TaskRun(EngineJob):
         elif not self.hasEnded:
             self._loading.discard()
             self._fail(JobCancelled())
+
+    def _leave(self) -> None:
+        super()._leave()
+        if self._isOwnFolder and self.error is not None:
+            self._folder.removeBareOutput()
 
     def _take(self, _result: Mapping[str, Any]) -> None:
         kept = self._folder.keepsOutput

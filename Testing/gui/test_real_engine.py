@@ -125,6 +125,19 @@ def test_a_network_is_dissected_by_clicks(real_panel, a_patient, bright_model, t
     assert Path(slicer.app.defaultScenePath).name in note
 
 
+def test_a_task_that_fails_leaves_no_folder_among_the_documents(real_panel, scene, tmp_path):
+    """Its files would lie there for other tasks; there are none."""
+    panel = real_panel
+    kept = Path(slicer.app.defaultScenePath) / "SlicerXAI"
+    before = sorted(kept.glob("*"))
+    show_task(panel, "find-directions")
+    set_model(panel, "chest_xray_consolidation_classifier")
+    type_text(panel.page.editor("generator").widget, str(tmp_path / "none"))
+    run_to_end(panel)
+    assert "none" in panel.ui.messageLabel.text
+    assert sorted(kept.glob("*")) == before
+
+
 def test_directions_are_found_by_clicks(real_panel, scene):
     panel = real_panel
     show_task(panel, "find-directions")

@@ -137,3 +137,15 @@ def test_remove_leaves_nothing(a_scan, folder):
     folder.writeInput("volume", a_scan)
     folder.remove()
     assert not folder.path.exists()
+
+
+def test_a_folder_of_results_goes_only_if_there_are_none(tmp_path):
+    failed, resumable = JobFolder(tmp_path, tmp_path / "failed"), JobFolder(tmp_path, tmp_path / "training")
+    for folder in (failed, resumable):
+        folder.output.mkdir()
+        (folder.output / "result.json").write_text("{}", encoding="utf-8")
+    (resumable.output / "state.safetensors").write_bytes(b"training goes on from here")
+    for folder in (failed, resumable):
+        folder.remove()
+        folder.removeBareOutput()
+    assert [path.name for path in tmp_path.iterdir()] == ["training"]
