@@ -10,7 +10,7 @@ from . import qt_driver
 def show_task(panel: Any, name: str) -> Any:
     """Choose a task by its name in the engine's description; returns its page."""
     from SlicerXAILib.TaskDescriptions import readTasks
-    from SlicerXAILib.Widgets.Panel import taskTitle
+    from SlicerXAILib.Widgets.TaskList import taskTitle
 
     qt_driver.choose(panel.ui.taskSelector, taskTitle(readTasks()[name]))
     return panel.page

@@ -15,8 +15,8 @@ from ..JobWriter import SCAN
 from ..LoadedResult import LoadedResult
 from ..Logic import XAILogic
 from ..Parameters import Parameters, inputKey, optionKey
-from ..ResultAttributes import ROLE
 from ..ResultRecord import TaskCall, callOf
+from ..ScanChoice import likelyScan
 from ..TaskDescriptions import readTasks
 from .DependencyBar import DependencyBar
 from .EstimateRow import EstimateRow
@@ -24,21 +24,12 @@ from .MachineSettings import MachineSettings
 from .ModelPicker import ModelPicker
 from .ResultsView import ResultsView
 from .RunControls import RunControls
+from .TaskList import outputsText, taskNames, taskTitle
 from .TaskPage import MODEL, TaskPage
 
 _PUMP_MILLISECONDS = 40
 # While a scan or a result is on its way, every turn of the event loop does a piece of the work.
 _MOVING_MILLISECONDS = 0
-# In the order in which they are offered; what the engine knows besides comes below a line.
-_MAIN_TASKS = (
-    "quantify-lesions",
-    "explain-prediction",
-    "explain-segmentation",
-    "explain-counterfactual",
-    "explain-semantics",
-    "dissect",
-    "evaluate-explanation",
-)
 
 
 class Panel:
@@ -51,7 +42,7 @@ class Panel:
         self._parameters = Parameters(parameterNode)
         self._pages: dict[str, TaskPage] = {}
         self._page: TaskPage | None = None
-        self._taskNames = _taskNames()
+        self._taskNames = taskNames()
         self._isLoading = False
         self._timer = qt.QTimer()
         self._timer.setInterval(_PUMP_MILLISECONDS)
@@ -147,7 +138,7 @@ class Panel:
         self.ui.taskSelector.setCurrentIndex(self._taskNames.index(task))
         self.ui.taskSelector.blockSignals(False)
         self.ui.taskDescriptionLabel.text = self._page.task["description"]
-        self.ui.outputsLabel.text = _outputsText(self._page.task)
+        self.ui.outputsLabel.text = outputsText(self._page.task)
         self.ui.optionsButton.setVisible(self._page.hasOptions)
         field = self._page.modelField
         self.ui.modelArea.setVisible(field is not None)
@@ -309,45 +300,3 @@ class Panel:
         self._timer.setInterval(_MOVING_MILLISECONDS if self._logic.isMoving else _PUMP_MILLISECONDS)
         if not self._logic.isBusy:
             self._timer.stop()
-
-
-def likelyScan() -> Any:
-    """Return the volume in the background of the slice views, or else the last one loaded; never a result."""
-    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    shown = [slicer.mrmlScene.GetNodeByID(node.GetBackgroundVolumeID() or "") for node in composites]
-    loaded = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    scans = [
-        node
-        for node in [*shown, *reversed(loaded)]
-        if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode" and not _isResult(node)
-    ]
-    return next((node for node in scans if not node.GetHideFromEditors()), None)
-
-
-def _isResult(node: Any) -> bool:
-    """Whether a volume came of an earlier run; the image of a series is known by its browser alone."""
-    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node)
-    return bool(node.GetAttribute(ROLE) or (browser is not None and browser.GetAttribute(ROLE)))
-
-
-def _taskNames() -> list[str]:
-    known = readTasks()
-    return [name for name in _MAIN_TASKS if name in known] + [name for name in known if name not in _MAIN_TASKS]
-
-
-def taskTitle(task: Mapping[str, Any]) -> str:
-    """Return how the panel calls a task."""
-    titles = {
-        "explain-counterfactual": _("Counterfactual: what would change the prediction"),
-        "explain-semantics": _("Semantics: the concepts behind a prediction"),
-        "dissect": _("Semantics: what the units of a layer respond to"),
-        "evaluate-explanation": _("Check the explanation"),
-    }
-    return titles.get(task["name"]) or task["title"]
-
-
-def _outputsText(task: Mapping[str, Any]) -> str:
-    rows = [f"<li><b>{item['title']}</b>: {item['description']}</li>" for item in task["outputs"]]
-    return (
-        _("New nodes in a folder of their own beside the scan; nothing is overwritten:") + f"<ul>{''.join(rows)}</ul>"
-    )
