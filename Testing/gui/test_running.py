@@ -84,6 +84,22 @@ def test_apply_is_cancel_while_running_and_cancel_leaves_nothing(panel, a_scan):
     assert panel.ui.messageLabel.text == ""
 
 
+def test_a_process_that_is_ended_leaves_nothing_half_written(panel, a_scan, tmp_path):
+    """Where the results were to stay, and in the documents, where a folder was made for them alone."""
+    kept, documents = tmp_path / "kept", Path(slicer.app.defaultScenePath) / "SlicerXAI"
+    before = sorted(documents.glob("*"))
+    for task, output in (("quantify-lesions", str(kept)), ("find-directions", "")):
+        run = panel._logic.startTask(task, {"volume": a_scan}, {}, "hang", output=output)
+        place = kept if output else documents
+        wait_until(lambda place=place: list(place.rglob(".partial-*/attribution.nrrd")))
+        process = panel._logic.engine.processId
+        run.cancel()
+        wait_until(lambda run=run: panel._logic.processEvents() or run.error is not None)
+        assert not is_running(process)
+    assert list(kept.iterdir()) == [] and sorted(documents.glob("*")) == before
+    assert temporary_jobs() == []
+
+
 def estimate(panel) -> None:
     if not panel.ui.estimateButton.isVisible():
         click(panel.ui.advancedButton.header)

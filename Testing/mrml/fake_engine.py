@@ -83,6 +83,10 @@ def answer(command: dict) -> None:
         send(id="of another job", event="finished", result={"status": "finished", "values": {"pid": -1}})
         finish(identity)
     elif task == "hang":
+        if job.get("output"):
+            partial = Path(job["output"]) / ".partial-hang"
+            partial.mkdir(parents=True)
+            (partial / "attribution.nrrd").write_bytes(b"half of it")
         child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
         send(id=identity, event="progress", stage="hanging", fraction=0.5, child=child.pid)
         threading.Event().wait()
