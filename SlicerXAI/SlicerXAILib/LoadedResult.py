@@ -40,7 +40,8 @@ class LoadedResult:
     """What came of a job: nodes by their role, numbers, warnings, and how it was made.
 
     A node is also an attribute by its role: ``result.attribution``. ``hints`` holds what the engine says of the
-    nodes' display, ``files`` the artifacts that are no nodes, ``pictures`` those of them that can be shown; all
+    nodes' display, ``files`` the artifacts that are no nodes and
+    whose folder stays, ``pictures`` those of them that can be shown; all
     three by role. ``record`` is the node that keeps all this in the scene.
     """
 

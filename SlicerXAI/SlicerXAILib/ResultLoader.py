@@ -77,6 +77,7 @@ class ResultLoading:
         self._path = Path(folder)
         self._inputNode = inputNode
         self._inputName = inputName or (inputNode.GetName() if inputNode else "")
+        self._keepFiles = keepFiles
         self._call, self._notes, self._cleanUp = call, notes, cleanUp
         self._loaded = LoadedResult(task="", inputName=self._inputName)
         self._artifactNodes = ArtifactNodes(self._explained, self._nodeOf, self._describe, keepFiles)
@@ -163,7 +164,8 @@ class ResultLoading:
         path, role = self._file(artifact), artifact["role"]
         loader = self._artifactNodes.loader(artifact["kind"])
         if loader is None:
-            self._loaded.files[role] = path
+            if self._keepFiles:
+                self._loaded.files[role] = path
             about = artifact.get("description") or ""
             picture = yield from inBackground(lambda _isStopped: Picture.fromFile(path, artifact["name"], about))
             if picture is not None:

@@ -65,7 +65,7 @@ def test_the_result_becomes_nodes_in_the_scans_place(explained):
     kinds = {role: item.GetClassName() for role, item in loaded.nodes.items()}
     assert kinds["series"] == "vtkMRMLSequenceNode"
     assert kinds["plot"] == "vtkMRMLPlotChartNode" and kinds["verdict"] == "vtkMRMLTextNode"
-    assert {"film_strip", "animation"} <= set(loaded.files)
+    assert {"film_strip", "animation"} <= set(loaded.pictures)
     for role in ("difference", "counterfactual"):
         np.testing.assert_allclose(ijkToRas(loaded.nodes[role]), ijkToRas(node), atol=1e-4)
     axis, index = changed_slice(node, loaded)

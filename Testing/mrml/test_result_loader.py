@@ -40,7 +40,7 @@ def test_every_kind_of_artifact_becomes_its_node(a_scan, result_folder):
         "series": "vtkMRMLSequenceNode",
         "report": "vtkMRMLTextNode",
     }
-    assert loaded.files["picture"].name == "picture.png"
+    assert loaded.files == {}, "the folder of a job goes"
     assert loaded.values == {"burden_ml": 8.0, "severity": "CT-1"}
     assert loaded.warnings == ["No reference statistics were found."]
 
@@ -204,3 +204,8 @@ def test_a_saved_scene_brings_back_results_with_display_and_provenance(applicati
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
     assert hierarchy.GetItemName(parent) == "CT Quantify lesions"
+
+
+def test_files_of_a_folder_that_stays_are_told(scene, result_folder):
+    loaded = loadResult(result_folder, inputName="CT", keepFiles=True)
+    assert loaded.files == {"picture": result_folder / "picture.png"}
