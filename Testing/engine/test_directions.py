@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from engine.counterfactual_standins import DIMENSION, DirectAnswer, DiskBrightness, LinearSpace, angle_cosine, slope_of
 from scipy.stats import spearmanr
 from xaiengine.counterfactual.attributes import active_subspace, attributes, sliced_inverse_regression
-from xaiengine.counterfactual.directions import FinderSettings, find, surrogate
+from xaiengine.counterfactual.directions import Direction, FinderSettings, find, surrogate
 from xaiengine.counterfactual.directions_gradient import answer_gradients
 from xaiengine.counterfactual.directions_linear import ridge_coefficients
 from xaiengine.counterfactual.directions_scoring import area_under_curve, score_direction
 from xaiengine.counterfactual.directions_store import DirectionSet
 from xaiengine.counterfactual.directions_style import StyleSpread, channel_effects, shifted_images, style_directions
 from xaiengine.counterfactual.directions_weights import weight_directions
+from xaiengine.counterfactual.finding import weak_points
 from xaiengine.counterfactual.latent_geometry import LatentGeometry, orthogonal
 from xaiengine.counterfactual.latent_sample import LatentSample, draw_sample
 from xaiengine.errors import InputError, ModelError, OptionError
@@ -348,3 +351,10 @@ def test_a_direction_is_chosen_by_number_name_or_method(space, geometry, sample)
         assert kept.chosen(wanted) is kept.directions[0]
     with pytest.raises(InputError, match="0 Covariance"):
         kept.chosen("nothing")
+
+
+def test_a_weak_direction_is_told_with_where_its_figure_comes_from():
+    weak = Direction("ridge 1", "ridge", "latent", torch.ones(5), 1.0, figures={"spearman": 0.78, "flip_rate": 1.0})
+    (told,) = weak_points(weak)
+    assert "held-out images (mean Spearman 0.78" in told
+    assert weak_points(replace(weak, figures={"spearman": 0.95, "flip_rate": 1.0})) == []

@@ -1,6 +1,7 @@
 """The task explain-prediction from files to artifacts, on models whose answer has a known cause."""
 
 import csv
+import re
 
 import nrrd
 import numpy as np
@@ -105,6 +106,7 @@ def test_the_completeness_of_integrated_gradients_survives_the_way_back(tmp_path
     change = float((model.network(inputs) - model.network(torch.zeros_like(inputs)))[0, 1])
     assert result.values["completeness_error"] < 0.05
     assert result.values["map_sum"] == pytest.approx(change, rel=0.05)
+    assert re.fullmatch(r"R -?\d+\.\d, A -?\d+\.\d, S -?\d+\.\d", result.values["peak"])
 
 
 def test_region_table_tells_how_much_lies_in_each_segment(tmp_path):

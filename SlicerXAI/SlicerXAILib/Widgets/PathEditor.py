@@ -36,16 +36,15 @@ class PathEditor:
         row.addWidget(self.selector, 1)
         self.fileButton = self.folderButton = None
         if FILE in kinds:
-            self.fileButton = qt.QPushButton(_("File..."))
+            self.fileButton = qt.QToolButton()
+            self.fileButton.text = _("File...")
             self.fileButton.connect("clicked(bool)", self._onFile)
             row.addWidget(self.fileButton)
         if FOLDER in kinds:
-            self.folderButton = qt.QPushButton(_("Folder..."))
+            self.folderButton = qt.QToolButton()
+            self.folderButton.text = _("Folder...")
             self.folderButton.connect("clicked(bool)", self._onFolder)
             row.addWidget(self.folderButton)
-        for button in (self.fileButton, self.folderButton):
-            if button is not None:  # the room belongs to the name
-                button.setSizePolicy(qt.QSizePolicy.Maximum, qt.QSizePolicy.Fixed)
 
     def value(self) -> str | None:
         return self.selector.currentText.strip() or None
