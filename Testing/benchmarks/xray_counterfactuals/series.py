@@ -9,7 +9,9 @@ import torch
 from xaiengine.counterfactual.directions import Direction, FinderSettings, find
 from xaiengine.counterfactual.directions_linear import ridge_coefficients
 from xaiengine.counterfactual.explained_images import ImageAnswer
+from xaiengine.counterfactual.explained_score import predictor_features
 from xaiengine.counterfactual.finding import answers_range
+from xaiengine.counterfactual.generator_metrics import likeness
 from xaiengine.counterfactual.paths import CounterfactualPath, GradientPath
 from xaiengine.counterfactual.series import Along, Series, make_series, smallest_flip
 from xaiengine.counterfactual.series_span import Sides, span_of, spread_shifts, usual_shifts
@@ -17,11 +19,12 @@ from xaiengine.counterfactual.similarity import inside_mean, similarity_map
 from xaiengine.faithfulness.similarity import spearman
 
 from .bench import DEFAULT, FRAMES, REACH, Bench, report
-from .cases import Cases
+from .cases import Cases, held_out_cases
 
 LEAST_EXTENT = 0.003
 """Change of the opacified share of the lungs that counts as a change."""
 STEADY = 0.95
+HELD_OUT_COUNT = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,23 @@ def _report_series(bench: Bench, method: str, found: list[FoundSeries], goals: b
     _report_flips(method, torch.tensor([item.flip is not None for item in found]), rises, goals)
     _report_ranks(method, found, goals)
     report_truth(method, cases, bases, ends, rises, goals)
+    if goals:
+        _report_likeness(method, bench, ends)
+
+
+def _report_likeness(method: str, bench: Bench, ends: torch.Tensor) -> None:
+    """Fréchet distance and precision of counterfactuals against all real X-rays of the class that they now show.
+
+    An X-ray's own counterfactual shows the other class, so none is compared with the X-ray that it comes from.
+    """
+    features, real = predictor_features(bench.answer.predictor), held_out_cases(HELD_OUT_COUNT).images
+    shows, is_real = bench.answer(ends) > 0, bench.answer(real) > 0
+    for name, side in (("clear", False), ("consolidation", True)):
+        group, made = real[is_real == side], ends[shows == side]
+        found, floor = likeness(features, group, made), likeness(features, group[::2], group[1::2])
+        report(f"{method}: {len(made)} counterfactuals {name} against {len(group)} X-rays: Fréchet, precision",
+               f"{found.frechet:.3f}, {found.precision:.2f} (halves of the X-rays {floor.frechet:.3f}, "
+               f"{floor.precision:.2f})")  # fmt: skip
 
 
 def _report_ranks(method: str, found: list[FoundSeries], goals: bool) -> None:
