@@ -13,7 +13,8 @@ from .ResultRecord import shortName
 _POSITION = (0.97, 0.5)
 _SIZE = (0.15, 0.6)
 _LABEL_COUNT = 5
-_LABEL_FORMAT = "%.2g"
+# Slicer draws labels, and the title, as large as there is room: labels of one length keep them one size.
+_LABEL_FORMAT = "%7.2g"
 _FONT_SIZE = 12
 # Of the title: what is longer makes Slicer draw all of it smaller.
 _LINE_LETTERS, _MOST_LINES = 24, 3
