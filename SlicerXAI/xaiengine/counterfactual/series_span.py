@@ -79,7 +79,5 @@ def span_note(shifts: torch.Tensor) -> str:
     if min(-low, high) >= SHORTER * max(-low, high):
         return ""
     end = low if -low < high else high
-    return (
-        f"Away from the decision the series ends at {end:+.2f} SD: the generator's images hardly ever get answers "
-        "that lie further out."
-    )
+    where = f"ends at {end:+.2f} SD" if end else "has no images"
+    return f"Away from the decision the series {where}: the generator's images hardly ever get answers further out."
