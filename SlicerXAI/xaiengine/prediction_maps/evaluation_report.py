@@ -21,6 +21,7 @@ from ..tasks.explain_prediction import ExplainPredictionOptions
 from ..volume import read_volume
 from .effort import Effort
 from .evaluating import Evaluation, Evaluator
+from .evaluation_picture import draw_evaluation
 from .explaining import explained_target, make_case
 from .options import CHECK_NAMES
 from .scan_view import ScanView, view_scan
@@ -205,8 +206,8 @@ def _write(found: Evaluation, line: str, title: str, context: Context) -> None:
         output.table("randomisation.csv", list(stages[0]), stages, "randomisation", "randomisation")
     write_text_atomically(output.path("verdict.txt"), line + "\n")
     output.add("text", "verdict.txt", "verdict", "verdict", description=line)
-    draw_evaluation(output.path("picture.png"), found, title)
-    output.add("image", "picture.png", "picture", "picture", description=line)
+    if draw_evaluation(output.path("picture.png"), found, title):
+        output.add("image", "picture.png", "picture", "picture", description=line)
 
 
 def curve_rows(curves: Mapping[str, Curve]) -> tuple[list[str], list[dict[str, float]]]:
@@ -218,33 +219,3 @@ def curve_rows(curves: Mapping[str, Curve]) -> tuple[list[str], list[dict[str, f
         {"fraction": float(fraction), **{name: float(column[row]) for name, column in values.items()}}
         for row, fraction in enumerate(finest)
     ]
-
-
-def draw_evaluation(path: Path, found: Evaluation, title: str) -> None:
-    """A picture of the curves, sensitivity-n and the cascade, as far as they were measured."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.8), dpi=100)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    left, middle, right = figure.subplots(1, 3)
-    for name, curve in found.curves.items():
-        left.plot(curve.fractions, curve.values, label=name)
-    if found.curves:
-        left.legend(fontsize=7)
-    left.set(title="Voxels shown or hidden", xlabel="part of the voxels", ylabel="prediction")
-    if found.sensitivity is not None:
-        counts, correlations = found.sensitivity
-        middle.semilogx(counts, correlations, marker="o")
-    middle.axhline(0, color="grey", linewidth=0.8)
-    middle.set(title="Sensitivity-n", xlabel="hidden voxels", ylabel="correlation", ylim=(-1, 1))
-    if found.cascade is not None:
-        stages = range(1, len(found.cascade.layers) + 1)
-        right.plot(stages, np.abs(found.cascade.spearman), marker="o", label="|Spearman|")
-        right.plot(stages, found.cascade.ssim, marker="s", label="SSIM")
-        right.set_xticks(list(stages), found.cascade.layers, rotation=30, fontsize=7)
-        right.legend(fontsize=7)
-    right.set(title="Weights randomised from the output on", ylabel="similarity", ylim=(-0.1, 1.05))
-    figure.suptitle(title)
-    figure.savefig(path)
