@@ -35,7 +35,7 @@ def columnOf(tableNode, name: str) -> list[str]:
 
 
 def test_a_dissection_gives_tables_of_concepts_and_units_and_a_chart(scene, results):
-    loaded = loadResult(results / "dissect")
+    loaded = loadResult(results / "dissect", keepFiles=True)
     assert columnOf(loaded.nodes["concepts"], "concept") == ["nodule", "cavity", "unlabelled"]
     assert columnOf(loaded.nodes["units"], "concept")[:3] == ["nodule", "cavity", ""]
     assert len(columnOf(loaded.nodes["images"], "image")) == 6
