@@ -17,6 +17,8 @@ JOB_PREFIX = "xai-job-"
 _LOCK_NAME = "owner.lock"
 # A folder without a lock may have been made just now.
 _NEW_SECONDS = 3600.0
+# An owner makes the file first and locks it then: between the two it must not be taken for one that has gone.
+_UNSETTLED_SECONDS = 60.0
 
 
 class FolderLock:
@@ -50,16 +52,21 @@ def removeAbandonedSoon(parent: str | Path) -> threading.Thread:
 
 
 def _isAbandoned(folder: Path) -> bool:
+    lock = folder / _LOCK_NAME
     try:
-        with (folder / _LOCK_NAME).open("r+b") as file:
+        if not lock.exists():
+            return _age(folder) > _NEW_SECONDS
+        if _age(lock) < _UNSETTLED_SECONDS:
+            return False
+        with lock.open("r+b") as file:
             _lock(file)
         return True
-    except FileNotFoundError:
-        with contextlib.suppress(OSError):
-            return time.time() - folder.stat().st_mtime > _NEW_SECONDS
-        return False
     except OSError:
         return False
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _lock(file: IO[bytes]) -> None:

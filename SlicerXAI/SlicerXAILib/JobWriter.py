@@ -15,6 +15,7 @@ import vtk
 
 from .AbandonedFolders import JOB_PREFIX, FolderLock
 from .EngineErrors import NodeError
+from .FileNames import fileName
 from .MarkupInputs import boxLabels, labelMapNode, pointText
 from .ResultAttributes import PROVENANCE, RESULT_NAME, ROLE, TASK
 from .ScanWriting import ScanWriting
@@ -152,9 +153,11 @@ class JobFolder:
             matrix = vtk.vtkMatrix4x4()
             copy.GetIJKToRASMatrix(matrix)
             self._grid = slicer.util.arrayFromVTKMatrix(matrix), copy.GetImageData().GetDimensions()
-        path = self.path / f"{name}.nrrd"
-        if node.GetAttribute(PROVENANCE):
-            path = self._withOrigin(node, name)
+        inFolder = "/" in name  # one of many, in their folder
+        path = self.path / (f"{name}.nrrd" if inFolder else Path(name) / _scanFile(node, name))
+        path.parent.mkdir(exist_ok=True)
+        if node.GetAttribute(PROVENANCE) and not inFolder:
+            self._tellOrigin(node, path)
         if self._inTurns and copy.GetImageData().GetNumberOfPoints() > _SMALL_VOXELS:
             scan = ScanWriting(copy, path)
             if scan.isPossible():
@@ -162,20 +165,16 @@ class JobFolder:
                 return str(path)
         return self._write(copy, slicer.vtkMRMLVolumeArchetypeStorageNode(), path)
 
-    def _withOrigin(self, node: Any, name: str) -> Path:
-        """Return a place for a map of an earlier result, beside a note of how that was made."""
-        folder = self.path / name
-        folder.mkdir()
-        file = f"{name}.nrrd"
-        artifact = {"kind": "volume", "file": file, "name": node.GetName(), "role": node.GetAttribute(ROLE) or ""}
+    def _tellOrigin(self, node: Any, path: Path) -> None:
+        """Write beside the file of a map how an earlier run made it."""
+        artifact = {"kind": "volume", "file": path.name, "name": node.GetName(), "role": node.GetAttribute(ROLE) or ""}
         origin = {
             "status": "finished",
             "task": node.GetAttribute(TASK) or "",
             "artifacts": [artifact],
             "provenance": json.loads(node.GetAttribute(PROVENANCE)),
         }
-        (folder / RESULT_NAME).write_text(json.dumps(origin), encoding="utf-8")
-        return folder / file
+        (path.parent / RESULT_NAME).write_text(json.dumps(origin), encoding="utf-8")
 
     def _writeSegmentation(
         self, node: slicer.vtkMRMLSegmentationNode, name: str, segments: str | Sequence[str] | None = None
@@ -258,6 +257,18 @@ class JobFolder:
                 _("Check that the disk is not full."),
             )
         return str(path)
+
+
+def _scanFile(node: Any, name: str) -> str:
+    """Return the file's name for a volume: pictures that the engine draws bear it.
+
+    Writers on some systems cannot open names beyond ASCII; there, and where the name would tell of another format, the
+    input's name has to do.
+    """
+    title = (node.GetName() or "").strip() or name
+    if not title.isascii() or title.lower().endswith((".seg", ".seq")):  # .seg.nrrd is a segmentation
+        title = name
+    return fileName(title, extension=".nrrd")
 
 
 def _isA(value: Any, className: str) -> bool:

@@ -42,10 +42,18 @@ def other_process(tmp_path):
 
 def test_a_folder_in_use_stays_and_goes_once_its_owner_has_crashed(other_process, tmp_path):
     process, folder = other_process
+    os.utime(folder / "owner.lock", (0, 0))
     assert removeAbandoned(tmp_path) == [] and (folder / "volume.nrrd").exists()
     process.kill()
     process.wait()
     assert removeAbandoned(tmp_path) == [folder] and not folder.exists()
+
+
+def test_a_folder_whose_owner_is_about_to_lock_it_stays(tmp_path):
+    folder = tmp_path / "xai-job-now"
+    folder.mkdir()
+    (folder / "owner.lock").touch()
+    assert removeAbandoned(tmp_path) == [] and folder.is_dir()
 
 
 def test_a_folder_of_this_application_stays_until_its_job_has_ended(tmp_path):
@@ -86,7 +94,8 @@ def test_the_logic_cleans_up_when_it_is_made(application, scene, monkeypatch):
     monkeypatch.setattr(Logic, "removeAbandonedSoon", lambda parent: threads.append(removeAbandonedSoon(parent)))
     left = Path(slicer.app.temporaryPath) / "xai-job-left"
     left.mkdir()
-    (left / "owner.lock").write_bytes(b"")
+    (left / "owner.lock").touch()
+    os.utime(left / "owner.lock", (0, 0))
     logic = Logic.XAILogic()
     threads[0].join()
     assert not left.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
@@ -31,6 +33,17 @@ def test_the_engine_reads_the_volume_that_slicer_shows(scan_on, folder, geometry
     np.testing.assert_allclose(volume.grid.affine, IJK_TO_RAS[geometry], atol=1e-5)
     np.testing.assert_array_equal(volume.array, slicer.util.arrayFromVolume(node).transpose(2, 1, 0))
     assert folder.notes == []
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("Chest 1.0", "Chest 1.0.nrrd"), ("3: CHEST W/O", "3 CHEST W O.nrrd"), ("Lunge ä", "volume.nrrd"),
+     ("liver.seg", "volume.nrrd"), ("", "volume.nrrd")],
+)  # fmt: skip
+def test_the_file_of_a_scan_bears_its_name_where_every_system_takes_it(a_scan, folder, name, file):
+    a_scan.SetName(name)
+    path = Path(folder.writeInput("volume", a_scan))
+    assert path.name == file and read_volume(path).name == path.name.removesuffix(".nrrd")
 
 
 def test_a_linear_parent_transform_moves_the_written_volume_alone(a_scan, folder):
