@@ -23,7 +23,7 @@ except ImportError as error:  # not installed, or a library of the system (libEG
 ROOT = Path(__file__).resolve().parents[2]
 MODULE_FILE = ROOT / "SlicerXAI" / "SlicerXAI.py"
 FAKE_ENGINE = ROOT / "Testing" / "mrml" / "fake_engine.py"
-PANEL_SIZE = (460, 1700)
+PANEL_SIZE = (480, 1700)
 
 
 class _LeftOut(pytest.Module):

@@ -24,6 +24,7 @@ class PathEditor:
         self.changed = Signal()
         self.widget = qt.QWidget()
         row = qt.QHBoxLayout(self.widget)
+        row.setSpacing(2)
         row.setContentsMargins(0, 0, 0, 0)
         self.selector = qt.QComboBox()
         self.selector.editable = True

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..tasks.quantify_lesions import QuantifyLesionsOptions
     from ..tasks.task import Context, Outcome
 
-LESION_COLORS = ((0.90, 0.29, 0.10), (0.98, 0.69, 0.20), (0.84, 0.15, 0.42), (0.62, 0.35, 0.71), (0.25, 0.66, 0.53))
+# Cold ones, which the warm colors of the map do not hide.
+LESION_COLORS = ((0.18, 0.88, 0.78), (0.30, 0.65, 1.00), (0.40, 0.85, 0.35), (0.85, 0.95, 0.95), (0.10, 0.58, 0.56))
 MOST_SEGMENTS = 200
 STAGES = (
     ("Reading the scan", 5.0),
