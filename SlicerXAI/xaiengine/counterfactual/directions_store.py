@@ -36,7 +36,7 @@ class DirectionSet:
 
     @property
     def values_range(self) -> tuple[float, float] | None:
-        """Between which moved answers 90 % of the sampled images lie; None in files that do not say it."""
+        """Between which moved answers 98 % of the sampled images lie; None in files that do not say it."""
         found = self.settings.get("values_range")
         return None if found is None else (float(found[0]), float(found[1]))
 

@@ -240,6 +240,6 @@ def weak_points(direction: Direction) -> list[str]:
 
 
 def answers_range(sample: LatentSample) -> tuple[float, float]:
-    """Between which moved answers 90 % of sampled images lie."""
-    low, high = sample.values.quantile(torch.tensor([0.05, 0.95]).to(sample.values))
+    """Between which moved answers 98 % of sampled images lie."""
+    low, high = sample.values.quantile(torch.tensor([0.01, 0.99]).to(sample.values))
     return float(low), float(high)
