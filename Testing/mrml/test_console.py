@@ -97,11 +97,11 @@ def test_with_a_callback_it_returns_at_once(logic, a_scan, monkeypatch):
 
 def test_without_an_event_loop_the_caller_hands_over_the_events(logic, a_scan, monkeypatch):
     monkeypatch.setitem(sys.modules, "qt", None)
-    ended = []
-    logic.quantifyLesions(a_scan, finished=ended.append)
-    while not ended:
+    ended, failed = [], []
+    logic.quantifyLesions(a_scan, finished=ended.append, failed=failed.append)
+    while not ended + failed:
         logic.processEvents()
-    assert ended[0].values["severity"] == "CT-1"
+    assert failed == [] and ended[0].values["severity"] == "CT-1"
 
 
 def test_a_failure_reaches_its_callback(logic, a_scan, monkeypatch):
