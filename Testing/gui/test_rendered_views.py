@@ -12,12 +12,13 @@ SIZE = (380, 320)
 
 
 @pytest.fixture
-def shown(panel, a_scan):
-    """The panel with the example result on the screen, its lesion in every view."""
+def shown(gui, panel, a_scan):
+    """The panel with the example result on the screen, the axial view alone and large."""
     from host.rendered_views import can_render
 
     if not can_render():
         pytest.skip("OpenGL does not work here without a screen.")
+    gui.layout_manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
     run_to_end(panel)
     return panel
 
