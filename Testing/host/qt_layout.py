@@ -77,6 +77,9 @@ class LayoutManager:
         self._make_views()
         shown = {name: self._views[name] for name in self.sliceViewNames()}
         for name, view in shown.items():
+            if view.node.GetDimensions()[:2] != self._size:  # others share the nodes of views
+                view.node.SetDimensions(*self._size, 1)
+                view.fit()
             background = view.composite_node().GetBackgroundVolumeID() or ""
             if background and self._backgrounds.get(name) != background:
                 view.fit()
