@@ -25,6 +25,8 @@ LEAST_EXTENT = 0.003
 """Change of the opacified share of the lungs that counts as a change."""
 STEADY = 0.95
 HELD_OUT_COUNT = 120
+NEARBY = 0.1
+"""SDs to either side; small shifts must do something too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,15 @@ def series_part(bench: Bench) -> None:
         found = [_series_of(path, bench.answer, slope, answers_range(bench.sample)) for path in ways]
         seconds = (time.process_time() - start) / len(found)
         _report_series(bench, method, found, method == DEFAULT)
+        slopes = torch.tensor([_slope_nearby(path, bench.answer) for path in ways])
+        report(f"{method}: log-odds per SD within {NEARBY} SD of the reconstruction, median",
+               f"{float(slopes.median()):.2f} (10 %: {float(slopes.quantile(0.1)):.2f})")  # fmt: skip
         report(f"{method}: CPU seconds per three series of {FRAMES} frames", f"{seconds:.2f}")
+
+
+def _slope_nearby(path: CounterfactualPath, answer: ImageAnswer) -> float:
+    low, high = answer(path.images(torch.tensor([-NEARBY, NEARBY])))
+    return float(high - low) / (2 * NEARBY)
 
 
 def _series_of(
