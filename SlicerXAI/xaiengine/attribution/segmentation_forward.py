@@ -78,11 +78,6 @@ class CachedPrediction:
             dtype=torch.float64,
         )
 
-    def changed_windows(self, image: Tensor) -> list[int]:
-        """The windows that must be evaluated anew for an image (1, C, spatial...)."""
-        box = bounding_box((image != self.image).any(1)[0])
-        return [] if box is None else self.windows_changed_in(box)
-
     def windows_changed_in(self, box: Box) -> list[int]:
         """The windows that must be evaluated anew when the image changes in a box."""
         layout = self.windows.layout
