@@ -107,9 +107,7 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         self.layout.addWidget(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = SlicerXAILogic()
-        self.panel = Panel(
-            slicer.util.childWidgetVariables(widget), widget, self.logic, self.logic.getParameterNode()
-        )
+        self.panel = Panel(slicer.util.childWidgetVariables(widget), widget, self.logic, self.logic.getParameterNode())
         self.layout.addStretch(1)
         scene = slicer.mrmlScene
         self._observations.append(scene.AddObserver(scene.EndCloseEvent, self._onSceneClosed))

@@ -63,7 +63,7 @@ def requirements() -> str:
 def task_descriptions() -> str:
     """The engine's description of its tasks, from which the panel is made before the engine can run."""
     sys.path.insert(0, str(MODULE))
-    from xaiengine.describe import describe
+    from xaiengine.app.describe import describe
 
     return json.dumps(describe(), indent=1, ensure_ascii=False) + "\n"
 
@@ -72,7 +72,7 @@ def xml_of(script: Path) -> str:
     """The XML of the task that a CLI module names."""
     sys.path.insert(0, str(MODULE))
     from xaiengine import __version__
-    from xaiengine.cli_xml import cli_xml
+    from xaiengine.app.cli_xml import cli_xml
     from xaiengine.tasks import find_task
 
     task = re.search(r'main\("([^"]+)"', script.read_text(encoding="utf-8")).group(1)

@@ -137,8 +137,14 @@ def _chartOfTable(table: TableText, name: str, hints: Mapping[str, Any]) -> Char
     x = numbers if all(number == number for number in numbers) else words
     series = [Series(column, [_number(cell) for cell in columns[column]]) for column in wanted if column in columns]
     title = str(hints.get("title") or name)
-    return Chart(title, x, series, str(hints.get("type") or "line"), str(hints.get("x_title") or hints.get("x") or ""),
-                 str(hints.get("y_title") or ""))  # fmt: skip
+    return Chart(
+        title,
+        x,
+        series,
+        str(hints.get("type") or "line"),
+        str(hints.get("x_title") or hints.get("x") or ""),
+        str(hints.get("y_title") or ""),
+    )
 
 
 def _tableOfNode(node: slicer.vtkMRMLTableNode) -> TableText:

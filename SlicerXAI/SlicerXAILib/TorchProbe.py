@@ -50,9 +50,14 @@ def probeTorch(seconds: float = _SECONDS) -> TorchReport:
     command = [findPythonExecutable(), "-c", _PROGRAM]
     try:
         ended = subprocess.run(
-            command, capture_output=True, env=engineEnvironment(), timeout=seconds, encoding="utf-8", errors="replace",
+            command,
+            capture_output=True,
+            env=engineEnvironment(),
+            timeout=seconds,
+            encoding="utf-8",
+            errors="replace",
             check=False,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return TorchReport(
             problem=_("torch was not imported within {seconds:.0f} s.").format(seconds=seconds), remedy=_again()

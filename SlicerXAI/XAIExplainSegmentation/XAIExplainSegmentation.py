@@ -9,6 +9,6 @@ HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     # The engine lies beside this module's folder: in the checkout, and in an installed extension.
     sys.path += [str(HERE.parent), str(HERE.parent / "qt-scripted-modules")]
-    from xaiengine.slicer_cli_start import main
+    from xaiengine.app.slicer_cli_start import main
 
     sys.exit(main("explain-segmentation", __file__))

@@ -27,24 +27,24 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SlicerXAI"), str(Path(__file__).resolve().parent)]
 
-from planted.networks import BURDEN_SCALE, quality, train  # noqa: E402
-from planted.scans import PlantedScan, planted_batch, stacked  # noqa: E402
-from xaiengine.attribution.baselines import baseline_like  # noqa: E402
-from xaiengine.attribution.cam import cam_maps  # noqa: E402
-from xaiengine.attribution.case import Case, MethodSettings  # noqa: E402
-from xaiengine.attribution.feature_maps import explainable  # noqa: E402
-from xaiengine.attribution.forward import TargetForward  # noqa: E402
-from xaiengine.attribution.gradient import integrated_gradients, smooth_gradient  # noqa: E402
-from xaiengine.attribution.information import own_statistics  # noqa: E402
-from xaiengine.attribution.methods import METHODS, Method  # noqa: E402
-from xaiengine.attribution.perturbation import occlusion  # noqa: E402
-from xaiengine.errors import XAIError  # noqa: E402
-from xaiengine.faithfulness.controls import edge_map, random_map  # noqa: E402
-from xaiengine.faithfulness.curves import GameSetting, deletion, gaps_of_random_maps, insertion  # noqa: E402
-from xaiengine.faithfulness.localisation import found_causes, localisation  # noqa: E402
-from xaiengine.faithfulness.randomisation import layers_with_parameters, randomise  # noqa: E402
-from xaiengine.faithfulness.similarity import spearman  # noqa: E402
-from xaiengine.targets import ClassTarget, RegressionTarget, Target  # noqa: E402
+from planted.networks import BURDEN_SCALE, quality, train
+from planted.scans import PlantedScan, planted_batch, stacked
+from xaiengine.attribution.baselines import baseline_like
+from xaiengine.attribution.bottleneck.information import own_statistics
+from xaiengine.attribution.cam import cam_maps
+from xaiengine.attribution.case import Case, MethodSettings
+from xaiengine.attribution.feature_maps import explainable
+from xaiengine.attribution.forward import TargetForward
+from xaiengine.attribution.gradient import integrated_gradients, smooth_gradient
+from xaiengine.attribution.methods import METHODS, Method
+from xaiengine.attribution.perturbation import occlusion
+from xaiengine.core.errors import XAIError
+from xaiengine.core.similarity import spearman
+from xaiengine.evaluation.controls import edge_map, random_map
+from xaiengine.evaluation.curves import GameSetting, deletion, gaps_of_random_maps, insertion
+from xaiengine.evaluation.localisation import found_causes, localisation
+from xaiengine.evaluation.randomisation import layers_with_parameters, randomise
+from xaiengine.targets.targets import ClassTarget, RegressionTarget, Target
 
 LAYERS = ("layer1", "layer2", "layer3")
 SIZE = 64
@@ -101,8 +101,10 @@ def benchmark_truth(task: str, scan_count: int, names: list[str]) -> None:
     generator = np.random.default_rng(77)
     held_out = planted_batch(100, SIZE, 2, generator)
     label = "accuracy" if task == "classifier" else "R²"
-    print(f"\n{task}: held-out {label} {quality(task, network, held_out):.3f}, trained in "
-          f"{time.process_time() - started:.0f} CPU s")  # fmt: skip
+    print(
+        f"\n{task}: held-out {label} {quality(task, network, held_out):.3f}, trained in "
+        f"{time.process_time() - started:.0f} CPU s"
+    )
     scans = planted_batch(scan_count, SIZE, 2, generator, 2)
     inputs = stacked(scans)
     target: Target = ClassTarget(1) if task == "classifier" else RegressionTarget(0, "burden")
@@ -195,8 +197,10 @@ def controls(inputs: torch.Tensor) -> dict[str, np.ndarray]:
 
 
 def report(task: str, results: dict[str, Figures]) -> None:
-    print(f"{'method':30s} {'EHR':>6s} {'AP':>6s} {'point':>6s} {'both':>6s} {'area90':>7s} "
-          f"{'ins-del':>8s} {'gain ± se':>14s} {'sanity':>7s} {'s/scan':>7s}")  # fmt: skip
+    print(
+        f"{'method':30s} {'EHR':>6s} {'AP':>6s} {'point':>6s} {'both':>6s} {'area90':>7s} "
+        f"{'ins-del':>8s} {'gain ± se':>14s} {'sanity':>7s} {'s/scan':>7s}"
+    )
     order = sorted(results, key=lambda name: -np.mean(results[name].ehr or [-1]))
     for name in order:
         item = results[name]
@@ -213,8 +217,10 @@ def report(task: str, results: dict[str, Figures]) -> None:
     scored = {name: item for name, item in results.items() if item.ehr}
     print(_winners("First", scored))
     print(_winners("First of those below 0.2 in sanity", {n: i for n, i in scored.items() if i.sanity < 0.2}))
-    print("both: share of scans in which both causes were found; area90: share of the image that holds 90 % of the "
-          "map; sanity: |mean Spearman| with random networks' maps (!: 0.2 or more)")  # fmt: skip
+    print(
+        "both: share of scans in which both causes were found; area90: share of the image that holds 90 % of the "
+        "map; sanity: |mean Spearman| with random networks' maps (!: 0.2 or more)"
+    )
 
 
 def _winners(title: str, scored: dict[str, Figures]) -> str:
@@ -270,26 +276,48 @@ def benchmark_cost(rounds: int) -> None:
 
     with explainable(network):
         integrated, tunnel = IntegratedGradients(network), NoiseTunnel(Saliency(network))
-        show("integrated gradients with completeness, 16 steps, 4 at once", interleaved({
-            "bare": lambda: bare_path(4, 4),
-            "ours": lambda: integrated_gradients(forward, inputs, baseline, steps=16, batch_size=4),
-            "captum": lambda: integrated.attribute(inputs, baseline, target=1, n_steps=16, internal_batch_size=4,
-                                                   return_convergence_delta=True),
-        }, rounds))  # fmt: skip
-        show("SmoothGrad, 16 samples, 4 at once", interleaved({
-            "bare": lambda: bare_gradients(4, 4),
-            "ours (with variance)": lambda: smooth_gradient(forward, inputs, samples=16, batch_size=4),
-            "captum": lambda: tunnel.attribute(inputs, nt_samples=16, nt_samples_batch_size=4, target=1, abs=False),
-        }, rounds))  # fmt: skip
+        show(
+            "integrated gradients with completeness, 16 steps, 4 at once",
+            interleaved(
+                {
+                    "bare": lambda: bare_path(4, 4),
+                    "ours": lambda: integrated_gradients(forward, inputs, baseline, steps=16, batch_size=4),
+                    "captum": lambda: integrated.attribute(
+                        inputs, baseline, target=1, n_steps=16, internal_batch_size=4, return_convergence_delta=True
+                    ),
+                },
+                rounds,
+            ),
+        )
+        show(
+            "SmoothGrad, 16 samples, 4 at once",
+            interleaved(
+                {
+                    "bare": lambda: bare_gradients(4, 4),
+                    "ours (with variance)": lambda: smooth_gradient(forward, inputs, samples=16, batch_size=4),
+                    "captum": lambda: tunnel.attribute(
+                        inputs, nt_samples=16, nt_samples_batch_size=4, target=1, abs=False
+                    ),
+                },
+                rounds,
+            ),
+        )
         occluder = Occlusion(network)
         monai = OcclusionSensitivity(network, mask_size=8, n_batch=8, overlap=0.0, verbose=False)
-        show("occlusion, 64 blocks of 8³, 8 at once", interleaved({
-            "bare": lambda: bare_passes(8, 8),
-            "ours": lambda: occlusion(forward, inputs, baseline, (8, 8, 8)),
-            "captum": lambda: occluder.attribute(inputs, (1, 8, 8, 8), strides=(1, 8, 8, 8), target=1,
-                                                 perturbations_per_eval=8),
-            "MONAI": lambda: monai(inputs),
-        }, rounds))  # fmt: skip
+        show(
+            "occlusion, 64 blocks of 8³, 8 at once",
+            interleaved(
+                {
+                    "bare": lambda: bare_passes(8, 8),
+                    "ours": lambda: occlusion(forward, inputs, baseline, (8, 8, 8)),
+                    "captum": lambda: occluder.attribute(
+                        inputs, (1, 8, 8, 8), strides=(1, 8, 8, 8), target=1, perturbations_per_eval=8
+                    ),
+                    "MONAI": lambda: monai(inputs),
+                },
+                rounds,
+            ),
+        )
         layers = {name: network.get_submodule(name) for name in LAYERS}
         several = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam")
 
@@ -297,11 +325,19 @@ def benchmark_cost(rounds: int) -> None:
             with GradCAM(network, "layer3") as extractor:
                 extractor(1, network(inputs.requires_grad_()))
 
-        show("CAMs: five methods at three layers from one pass", interleaved({
-            "one Grad-CAM of layer1 alone": lambda: cam_maps(network, {"layer1": layers["layer1"]}, inputs, target),
-            "ours, all": lambda: cam_maps(network, layers, inputs, target, several),
-            "torch-cam, one Grad-CAM of layer3": one_torchcam,
-        }, rounds))  # fmt: skip
+        show(
+            "CAMs: five methods at three layers from one pass",
+            interleaved(
+                {
+                    "one Grad-CAM of layer1 alone": lambda: cam_maps(
+                        network, {"layer1": layers["layer1"]}, inputs, target
+                    ),
+                    "ours, all": lambda: cam_maps(network, layers, inputs, target, several),
+                    "torch-cam, one Grad-CAM of layer3": one_torchcam,
+                },
+                rounds,
+            ),
+        )
     coarse_to_fine()
 
 

@@ -21,17 +21,17 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTING), str(TESTING.parent / "SlicerXAI")]
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from engine.blob_networks import blob_images, narrow_densenet, narrow_resnet, train  # noqa: E402
-from engine.oracles.plain_iba import PlainIBA  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from xaiengine.attribution.bottleneck import BottleneckMap, BottleneckSettings, explain_rows  # noqa: E402
-from xaiengine.attribution.bottleneck_passes import RowNoise  # noqa: E402
-from xaiengine.attribution.objectives import CrossEntropy  # noqa: E402
-from xaiengine.attribution.statistics import ReferenceStatistics, StatisticsAccumulator  # noqa: E402
-from xaiengine.layers import find_layer, frozen_parameters  # noqa: E402
-from xaiengine.tail import Tail, TailRecord  # noqa: E402
+import torch
+import torch.nn.functional as F
+from support.blob_networks import blob_images, narrow_densenet, narrow_resnet, train
+from support.oracles.plain_iba import PlainIBA
+from torch import Tensor, nn
+from xaiengine.attribution.bottleneck.bottleneck import BottleneckMap, BottleneckSettings, explain_rows
+from xaiengine.attribution.bottleneck.objectives import CrossEntropy
+from xaiengine.attribution.bottleneck.passes import RowNoise
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics, StatisticsAccumulator
+from xaiengine.network.layers import find_layer, frozen_parameters
+from xaiengine.network.tail.tail import Tail, TailRecord
 
 CPU = torch.device("cpu")
 PARTS = ("same", "speed", "joint", "tail", "memory", "converged", "precision")
@@ -87,8 +87,14 @@ def fitted(tail: Tail, images: Tensor) -> ReferenceStatistics:
 class Plain:
     """The published optimisation on one image, with the engine's noise of seed 0 and row 0."""
 
-    def __init__(self, model: nn.Module, layer: str, reference: ReferenceStatistics, target: int,
-                 dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        reference: ReferenceStatistics,
+        target: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model, self.layer, self.reference, self.target = model, layer, reference, target
         self.dtype, self.passes = dtype, 0
 
@@ -97,17 +103,22 @@ class Plain:
         noise, shape = RowNoise(0, [0], CPU), self.reference.mean[None]
         parts = (self.reference.mean, self.reference.std, self.reference.active)
         oracle = PlainIBA(
-            self.model, find_layer(self.model, self.layer), *(part.to(self.dtype) for part in parts),
-            lambda step: noise.draw([0], copies, shape)[:, 0].to(self.dtype), copies=copies, steps=steps,
-        )  # fmt: skip
+            self.model,
+            find_layer(self.model, self.layer),
+            *(part.to(self.dtype) for part in parts),
+            lambda step: noise.draw([0], copies, shape)[:, 0].to(self.dtype),
+            copies=copies,
+            steps=steps,
+        )
         targets = torch.full((copies,), self.target)
         bits = oracle.run(image.to(self.dtype), lambda output: F.cross_entropy(output, targets))
         self.passes = oracle.passes * copies
         return bits
 
 
-def fast(tail: Tail, image: Tensor, reference: ReferenceStatistics, settings: BottleneckSettings,
-         target: int | Tensor = 1) -> BottleneckMap:  # fmt: skip
+def fast(
+    tail: Tail, image: Tensor, reference: ReferenceStatistics, settings: BottleneckSettings, target: int | Tensor = 1
+) -> BottleneckMap:
     return explain_rows(tail.record(image), reference, CrossEntropy(target), settings)
 
 
@@ -140,8 +151,11 @@ def blob_case(name: str, layer: str, count: int) -> tuple[Tail, ReferenceStatist
 
 def same_map(quick: bool) -> None:
     """Same seed and work, same map."""
-    for name, layer in (("ResNet-18 2D, narrow", "layer2"), ("DenseNet-121 2D, narrow", "features.transition1"),
-                        ("ResNet-10 3D, narrow", "layer2"))[: 1 if quick else 3]:  # fmt: skip
+    for name, layer in (
+        ("ResNet-18 2D, narrow", "layer2"),
+        ("DenseNet-121 2D, narrow", "features.transition1"),
+        ("ResNet-10 3D, narrow", "layer2"),
+    )[: 1 if quick else 3]:
         tail, reference, images, classes = blob_case(name, layer, 1)
         found = fast(tail, images, reference, BottleneckSettings.published(), int(classes[0])).bits[0]
         for dtype in (torch.float32, torch.float64):
@@ -159,8 +173,10 @@ def speed(quick: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     model, image = densenet121(), torch.randn(1, 1, 224, 224, generator=generator)
     others = torch.randn(8, 1, 224, 224, generator=generator)
-    cases = [(model, f"features.transition{n}", image, others, goal, f"DenseNet-121 224^2 transition {n}")
-             for n, goal in ((1, 10), (2, 14), (3, 40))][2 if quick else 0 :]  # fmt: skip
+    cases = [
+        (model, f"features.transition{n}", image, others, goal, f"DenseNet-121 224^2 transition {n}")
+        for n, goal in ((1, 10), (2, 14), (3, 40))
+    ][2 if quick else 0 :]
     if not quick:
         volume, volumes = (torch.randn(n, 1, 96, 96, 96, generator=generator) for n in (1, 3))
         cases.append((resnet18(3), "layer2", volume, volumes, 40, "ResNet-18 3D 96^3 layer 2"))
@@ -179,8 +195,12 @@ def speed(quick: bool) -> None:
 
         before, slow, after = (seconds(work)[0] for work in (map_of_ours, whole, map_of_ours))
         quickly = (before + after) / 2
-        report(f"equal quality: {name}: published {slow:.2f} s, ours {quickly:.2f} s",
-               f"{slow / quickly:.1f}x", f">= {goal}x", slow / quickly >= goal)  # fmt: skip
+        report(
+            f"equal quality: {name}: published {slow:.2f} s, ours {quickly:.2f} s",
+            f"{slow / quickly:.1f}x",
+            f">= {goal}x",
+            slow / quickly >= goal,
+        )
         with frozen_parameters(network):
             frozen = seconds(lambda plain=plain, one=one: plain(one, steps=2))[0] * 5
         report("  against the published one with frozen weights (2 of 10 steps, times 5)", f"{frozen / quickly:.1f}x")
@@ -192,17 +212,29 @@ def speed(quick: bool) -> None:
         if goal == 40 and "3D" not in name and not quick:
             exactly = Plain(network.double(), layer, reference, 1, torch.float64)(one).sum(0).float()
             network.float()
-            report("  the published method in float32, relative L1 to itself in float64",
-                   f"{relative(maps['plain'].sum(0), exactly):.1e}")  # fmt: skip
-            report("  ours in float32, relative L1 to the published method in float64",
-                   f"{relative(exact.bits[0], exactly):.1e}", "<= 1e-5", relative(exact.bits[0], exactly) <= 1e-5)
-        report(f"  same work (10 x 10): {took:.2f} s, {slow / took:.1f}x, relative L1 to the published map",
-               f"{error:.1e}", "<= 1e-5", error <= 1e-5)  # fmt: skip
+            report(
+                "  the published method in float32, relative L1 to itself in float64",
+                f"{relative(maps['plain'].sum(0), exactly):.1e}",
+            )
+            report(
+                "  ours in float32, relative L1 to the published method in float64",
+                f"{relative(exact.bits[0], exactly):.1e}",
+                "<= 1e-5",
+                relative(exact.bits[0], exactly) <= 1e-5,
+            )
+        report(
+            f"  same work (10 x 10): {took:.2f} s, {slow / took:.1f}x, relative L1 to the published map",
+            f"{error:.1e}",
+            "<= 1e-5",
+            error <= 1e-5,
+        )
     tail, reference, images, classes = blob_case("ResNet-18 2D, narrow", "layer2", 4)
     target = classes
     limit = fast(tail, images, reference, BottleneckSettings(mode="reference", copies=64, seed=7), target).bits
-    errors = [relative(fast(tail, images, reference, s, target).bits, limit) for s in
-              (BottleneckSettings.published(), BottleneckSettings(mode="reference"))]  # fmt: skip
+    errors = [
+        relative(fast(tail, images, reference, s, target).bits, limit)
+        for s in (BottleneckSettings.published(), BottleneckSettings(mode="reference"))
+    ]
     report("quality: relative L1 to the noise-free 10-step map, published 10 x 10", f"{errors[0]:.3f}")
     report("quality: the same of 10 steps of 2 mirrored copies", f"{errors[1]:.3f}")
 
@@ -255,12 +287,20 @@ def tail(quick: bool) -> None:
             ours, direct = in_turns(
                 5 if quick else 9, lambda record=record: through(record.run), lambda bare=bare: through(bare)
             )
-        report(f"tail pass / bare pass, forward and back, DenseNet-121 {layer}, 4 rows, {ours:.3f} s",
-               f"{ours / direct:.3f}", "<= 1.10", ours / direct <= 1.10)  # fmt: skip
+        report(
+            f"tail pass / bare pass, forward and back, DenseNet-121 {layer}, 4 rows, {ours:.3f} s",
+            f"{ours / direct:.3f}",
+            "<= 1.10",
+            ours / direct <= 1.10,
+        )
         spent = _prefix_seconds(record)
         plain = _prefix_plain(model, layer, image)
-        report(f"prefix replay, DenseNet-121 {layer} (the plain prefix takes {plain:.0f} ms)",
-               f"{spent * 1000:.2f} ms", "<= 2 ms", spent <= 0.002)  # fmt: skip
+        report(
+            f"prefix replay, DenseNet-121 {layer} (the plain prefix takes {plain:.0f} ms)",
+            f"{spent * 1000:.2f} ms",
+            "<= 2 ms",
+            spent <= 0.002,
+        )
 
 
 def _prefix_seconds(record: TailRecord) -> float:
@@ -333,8 +373,12 @@ def _resident(field: str) -> float:
 
 def converged(quick: bool) -> None:
     """Maps against those of 100 steps of 8 mirrored copies, for images whose class noise does not give."""
-    cases = (("ResNet-18 2D, narrow", "layer2"), ("DenseNet-121 2D, narrow", "features.transition1"),
-             ("ResNet-10 3D, narrow", "layer2"), ("ResNet-18 2D, narrow", "layer1"))[: 1 if quick else 4]  # fmt: skip
+    cases = (
+        ("ResNet-18 2D, narrow", "layer2"),
+        ("DenseNet-121 2D, narrow", "features.transition1"),
+        ("ResNet-10 3D, narrow", "layer2"),
+        ("ResNet-18 2D, narrow", "layer1"),
+    )[: 1 if quick else 4]
     for name, layer in cases:
         tail, reference, images, classes = blob_case(name, layer, 3 if quick else 6)
         record, objective = tail.record(images), CrossEntropy(classes)
@@ -353,8 +397,12 @@ def converged(quick: bool) -> None:
         text = f"converged: {name} {layer}, L1 to the 100-step map, published {errors['published']:.3f}"
         goal = errors["published"]
         report(text, f"{errors['converged']:.3f}", f"< {goal:.3f}", errors["converged"] < goal)
-        report("  noisy rows through the tail per map", f"{passes['converged']:.0f}", f"< {passes['published']:.0f}",
-               passes["converged"] < passes["published"])  # fmt: skip
+        report(
+            "  noisy rows through the tail per map",
+            f"{passes['converged']:.0f}",
+            f"< {passes['published']:.0f}",
+            passes["converged"] < passes["published"],
+        )
 
 
 def precision(quick: bool) -> None:
@@ -381,8 +429,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         peak(arguments.peak[0], int(arguments.peak[1]))
         return 0
     print(f"torch {torch.__version__}, one thread, CPU seconds; random weights for times, trained for quality")
-    works = {"same": same_map, "speed": speed, "joint": joint, "tail": tail, "memory": memory,
-             "converged": converged, "precision": precision}  # fmt: skip
+    works = {
+        "same": same_map,
+        "speed": speed,
+        "joint": joint,
+        "tail": tail,
+        "memory": memory,
+        "converged": converged,
+        "precision": precision,
+    }
     for name in PARTS:
         if name in arguments.only:
             works[name](arguments.quick)

@@ -20,26 +20,29 @@ from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [
-    str(TESTING / "benchmarks"), str(TESTING), str(TESTING.parent / "SlicerXAI"),
+    str(TESTING / "benchmarks"),
+    str(TESTING),
+    str(TESTING.parent / "SlicerXAI"),
     str(TESTING / "training" / "chest_counterfactual"),
-]  # fmt: skip
+]
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from xaiengine.counterfactual.directions import FinderSettings, find  # noqa: E402
-from xaiengine.counterfactual.directions_scoring import score_direction  # noqa: E402
-from xaiengine.counterfactual.finding import find_directions, generated_answer  # noqa: E402
-from xaiengine.counterfactual.latent_sample import LatentSample  # noqa: E402
-from xaiengine.counterfactual.setting import load_setting  # noqa: E402
-from xaiengine.grid import Grid  # noqa: E402
-from xaiengine.job import Job  # noqa: E402
-from xaiengine.progress import Progress  # noqa: E402
-from xaiengine.run import run_job  # noqa: E402
-from xaiengine.session import Session  # noqa: E402
-from xaiengine.volume import Volume, write_volume  # noqa: E402
-from xray_counterfactuals.bench import DEFAULT, METHODS, REACH, SAMPLES, STEPS, Bench, report  # noqa: E402
-from xray_counterfactuals.cases import held_out_cases  # noqa: E402
-from xray_counterfactuals.series import report_truth, series_part  # noqa: E402
+import numpy as np
+import torch
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job
+from xaiengine.core.progress import Progress
+from xaiengine.counterfactual.directions.directions import FinderSettings, find
+from xaiengine.counterfactual.directions.scoring import score_direction
+from xaiengine.counterfactual.generator.latent_sample import LatentSample
+from xaiengine.counterfactual.generator_context import load_setting
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
+from xaiengine.models.session import Session
+from xaiengine.tasks.find_directions.finding import find_directions, generated_answer
+from xray_counterfactuals.bench import DEFAULT, METHODS, REACH, SAMPLES, STEPS, Bench, report
+from xray_counterfactuals.cases import held_out_cases
+from xray_counterfactuals.series import report_truth, series_part
 
 GENERATOR, MODEL = "chest_xray_counterfactual", "chest_xray_consolidation_classifier"
 
@@ -54,10 +57,16 @@ def inversion_part(bench: Bench) -> None:
         name = f"encoder, {steps} steps in {refine}" if steps else "encoder alone"
         goal = "<= 0.05" if refine == "latent" else ""
         middle, tail = float(gap.median()), float(gap.quantile(0.9))
-        report(f"{name}: |f(x) - f(G(w))|, median", f"{middle:.4f} (90 %: {tail:.4f})", goal,
-               middle <= 0.05 if goal else None)  # fmt: skip
-        report(f"{name}: L1 (gray values), SSIM, same side",
-               f"{float(found.l1.mean()) * 127.5:.2f}, {float(found.similarity.mean()):.3f}, {float(same):.1%}")
+        report(
+            f"{name}: |f(x) - f(G(w))|, median",
+            f"{middle:.4f} (90 %: {tail:.4f})",
+            goal,
+            middle <= 0.05 if goal else None,
+        )
+        report(
+            f"{name}: L1 (gray values), SSIM, same side",
+            f"{float(found.l1.mean()) * 127.5:.2f}, {float(found.similarity.mean()):.3f}, {float(same):.1%}",
+        )
         report(f"{name}: CPU seconds per image", f"{seconds:.3f}")
 
 
@@ -70,9 +79,10 @@ def directions_part(bench: Bench) -> None:
         for method in ("covariance", "logistic", "ridge", "gradient", "weights"):
             (found,) = find(method, space, bench.answer, geometry, fitted, settings)
             figures = score_direction(found, space, bench.answer, geometry, held_out, images=32, reach=REACH)
-            report(f"{method}, {subspace}: AUC, flips up / down, Spearman on generated images",
-                   f"{figures['auc']:.2f}, {_part(figures['up'])} / {_part(figures['down'])}, "
-                   f"{figures['spearman']:.2f}")  # fmt: skip
+            report(
+                f"{method}, {subspace}: AUC, flips up / down, Spearman on generated images",
+                f"{figures['auc']:.2f}, {_part(figures['up'])} / {_part(figures['down'])}, {figures['spearman']:.2f}",
+            )
     few = LatentSample(fitted.latents[:100], fitted.values[:100])
     settings = FinderSettings(leading=bench.setting.moving("auto"))
     (all_of_them,) = find("covariance", space, bench.answer, geometry, fitted, settings)
@@ -120,14 +130,25 @@ def cost_part(bench: Bench) -> None:
         bare.append(time.process_time() - start)
         start = time.process_time()
         find_directions(
-            bench.setting, bench.answer, [DEFAULT], FinderSettings(leading=bench.setting.moving("auto")),
-            samples=SAMPLES, seed=repeat, judged=12, reach=REACH, progress=Progress(),
-        )  # fmt: skip
+            bench.setting,
+            bench.answer,
+            [DEFAULT],
+            FinderSettings(leading=bench.setting.moving("auto")),
+            samples=SAMPLES,
+            seed=repeat,
+            judged=12,
+            reach=REACH,
+            progress=Progress(),
+        )
         whole.append(time.process_time() - start)
     ratios = [one / other for one, other in zip(whole, bare)]
     ratio = statistics.median(ratios)
-    report(f"find-directions of {SAMPLES} latents against bare passes (judging included)",
-           f"{ratio:.3f} ({statistics.median(whole):.1f} s / {statistics.median(bare):.1f} s)", "<= 1.1", ratio <= 1.1)
+    report(
+        f"find-directions of {SAMPLES} latents against bare passes (judging included)",
+        f"{ratio:.3f} ({statistics.median(whole):.1f} s / {statistics.median(bare):.1f} s)",
+        "<= 1.1",
+        ratio <= 1.1,
+    )
 
 
 def duration_part(bench: Bench) -> None:
@@ -158,8 +179,14 @@ def duration_part(bench: Bench) -> None:
     print(f"  the last one's figures: {figures}")
 
 
-PARTS = {"inversion": inversion_part, "directions": directions_part, "series": series_part, "control": control_part,
-         "cost": cost_part, "duration": duration_part}  # fmt: skip
+PARTS = {
+    "inversion": inversion_part,
+    "directions": directions_part,
+    "series": series_part,
+    "control": control_part,
+    "cost": cost_part,
+    "duration": duration_part,
+}
 
 
 def main() -> int:

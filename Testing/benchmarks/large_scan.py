@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from demo.scans import package_file
-from xaiengine.grid import Grid
-from xaiengine.volume import Volume, read_volume, write_volume
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
 
 GOAL_GB = 8.0
 

@@ -23,17 +23,17 @@ from scipy.stats import spearmanr
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTING / "training" / "lesion_classifier"), str(TESTING.parent / "SlicerXAI")]
 
-import cohort  # noqa: E402
-import planting  # noqa: E402
-from xaiengine.grid import Grid  # noqa: E402
-from xaiengine.lesions.lungs import Lungs  # noqa: E402
-from xaiengine.lesions.pipeline import LesionFindings, quantify_scan  # noqa: E402
-from xaiengine.lesions.regions import LungRegions  # noqa: E402
-from xaiengine.lesions.settings import TASK, LesionSettings  # noqa: E402
-from xaiengine.models.catalogue import find_model  # noqa: E402
-from xaiengine.models.explained_model import ExplainedModel  # noqa: E402
-from xaiengine.models.loading import load  # noqa: E402
-from xaiengine.volume import Volume  # noqa: E402
+import cohort
+import planting
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.lesions.lungs.lungs import Lungs
+from xaiengine.lesions.pipeline import LesionFindings, quantify_scan
+from xaiengine.lesions.regions import LungRegions
+from xaiengine.lesions.settings import TASK, LesionSettings
+from xaiengine.models.catalogue import find_model
+from xaiengine.models.explained_model import ExplainedModel
+from xaiengine.models.loading import load
 
 MODEL = "lung_lesion_slice_classifier"
 BURDENS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75)

@@ -21,15 +21,15 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SlicerXAI"), str(Path(__file__).resolve().parent)]
 
-from planted.networks import PlantedNetwork, train  # noqa: E402
-from planted.scans import planted_batch, stacked  # noqa: E402
-from xaiengine.attribution.baselines import baseline_like  # noqa: E402
-from xaiengine.attribution.case import Case  # noqa: E402
-from xaiengine.attribution.feature_maps import explainable  # noqa: E402
-from xaiengine.attribution.information import own_statistics  # noqa: E402
-from xaiengine.attribution.methods import METHODS  # noqa: E402
-from xaiengine.faithfulness.controls import edge_map, random_map  # noqa: E402
-from xaiengine.targets import ClassTarget  # noqa: E402
+from planted.networks import PlantedNetwork, train
+from planted.scans import planted_batch, stacked
+from xaiengine.attribution.baselines import baseline_like
+from xaiengine.attribution.bottleneck.information import own_statistics
+from xaiengine.attribution.case import Case
+from xaiengine.attribution.feature_maps import explainable
+from xaiengine.attribution.methods import METHODS
+from xaiengine.evaluation.controls import edge_map, random_map
+from xaiengine.targets.targets import ClassTarget
 
 LAYERS = ("layer1", "layer2", "layer3")
 DEFAULT_METHODS = "iba,inverse_iba,integrated_gradients,gradcam"
@@ -44,9 +44,16 @@ def maps_of(name: str, network: torch.nn.Module, inputs: torch.Tensor, statistic
     parts = []
     for rows in inputs.split(16):
         case = Case(
-            network, ClassTarget(1), rows, baseline_like(rows), (1.0, 1.0), LAYERS, LAYERS, statistics.__getitem__,
+            network,
+            ClassTarget(1),
+            rows,
+            baseline_like(rows),
+            (1.0, 1.0),
+            LAYERS,
+            LAYERS,
+            statistics.__getitem__,
             batch_size=16,
-        )  # fmt: skip
+        )
         with explainable(network):
             found = METHODS[name].run(case).map
         parts.append(found.abs().sum(1) if METHODS[name].per_input_unit else found.sum(1))

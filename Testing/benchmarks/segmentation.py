@@ -19,39 +19,54 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTING), str(TESTING.parent / "SlicerXAI")]
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from captum.attr import IntegratedGradients  # noqa: E402
-from engine.planted_cue import accuracy, cue_rank, cue_scan, explaining, map_of, random_network, trained_network  # noqa: E402
-from monai.inferers import sliding_window_inference  # noqa: E402
-from monai.networks.nets import UNet  # noqa: E402
-from scipy.stats import spearmanr  # noqa: E402
-from torch import nn  # noqa: E402
-from xaiengine.attribution.baselines import baseline_like  # noqa: E402
-from xaiengine.attribution.forward import TargetForward  # noqa: E402
-from xaiengine.attribution.gradient import integrated_gradients  # noqa: E402
-from xaiengine.attribution.perturbation import occlusion, positions  # noqa: E402
-from xaiengine.attribution.segmentation_bottleneck import coarsest_layer  # noqa: E402
-from xaiengine.attribution.segmentation_forward import CachedPrediction, WindowedForward  # noqa: E402
-from xaiengine.errors import XAIError  # noqa: E402
-from xaiengine.grid import Grid  # noqa: E402
-from xaiengine.layers import find_layer, frozen_parameters  # noqa: E402
-from xaiengine.models.explained_model import ExplainedModel, Inferer  # noqa: E402
-from xaiengine.segmentation_maps.estimate import estimate, measure_cost  # noqa: E402
-from xaiengine.segmentation_maps.explaining import Explaining, MethodSettings  # noqa: E402
-from xaiengine.segmentation_maps.method_list import METHODS  # noqa: E402
-from xaiengine.segmentation_maps.methods import run_method  # noqa: E402
-from xaiengine.segmentation_maps.preparation import predict_scan  # noqa: E402
-from xaiengine.segmentation_maps.target_choice import TargetRequest, choose_targets  # noqa: E402
-from xaiengine.segmentation_targets import SoftDiceTarget, VoxelTarget  # noqa: E402
-from xaiengine.tail import Tail  # noqa: E402
-from xaiengine.volume import Volume  # noqa: E402
-from xaiengine.window_layout import lay_windows  # noqa: E402
-from xaiengine.window_output import WindowNetwork  # noqa: E402
-from xaiengine.windows import WindowedModel  # noqa: E402
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+from monai.inferers import sliding_window_inference
+from monai.networks.nets import UNet
+from scipy.stats import spearmanr
+from support.planted_cue import (
+    accuracy,
+    cue_rank,
+    cue_scan,
+    explaining,
+    map_of,
+    random_network,
+    trained_network,
+)
+from torch import nn
+from xaiengine.attribution.baselines import baseline_like
+from xaiengine.attribution.bottleneck.segmentation_bottleneck import coarsest_layer
+from xaiengine.attribution.forward import TargetForward
+from xaiengine.attribution.gradient import integrated_gradients
+from xaiengine.attribution.perturbation import occlusion, positions
+from xaiengine.attribution.segmentation.estimate import estimate, measure_cost
+from xaiengine.attribution.segmentation.explaining import Explaining, MethodSettings
+from xaiengine.attribution.segmentation.method_list import METHODS
+from xaiengine.attribution.segmentation.methods import run_method
+from xaiengine.attribution.segmentation_forward import CachedPrediction, WindowedForward
+from xaiengine.core.errors import XAIError
+from xaiengine.inference.segmentation_preparation import predict_scan
+from xaiengine.inference.window_layout import lay_windows
+from xaiengine.inference.window_output import WindowNetwork
+from xaiengine.inference.windows import WindowedModel
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.models.explained_model import ExplainedModel, Inferer
+from xaiengine.network.layers import find_layer, frozen_parameters
+from xaiengine.network.tail.tail import Tail
+from xaiengine.targets.segmentation_targets import SoftDiceTarget, VoxelTarget
+from xaiengine.targets.target_choice import TargetRequest, choose_targets
 
-UNET = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32, 64), "strides": (2, 2, 2),
-        "num_res_units": 1, "norm": "INSTANCE"}  # fmt: skip
+UNET = {
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": (8, 16, 32, 64),
+    "strides": (2, 2, 2),
+    "num_res_units": 1,
+    "norm": "INSTANCE",
+}
 
 
 def report(what: str, measured: str, goal: str = "", reached: bool | None = None) -> None:
@@ -97,8 +112,9 @@ def exact() -> None:
         for (name, target), gradient in zip(targets.items(), found):
             (expected,) = torch.autograd.grad(target.value(output).sum(), leaf, retain_graph=True)
             worst = float((gradient - expected).abs().max() / expected.abs().max())
-            report(f"windowed gradient, {blending}, {name}: relative difference", f"{worst:.1e}", "<= 1e-5",
-                   worst <= 1e-5)  # fmt: skip
+            report(
+                f"windowed gradient, {blending}, {name}: relative difference", f"{worst:.1e}", "<= 1e-5", worst <= 1e-5
+            )
     small = torch.zeros_like(mask)
     small[2:6, 2:6, 2:6] = True
     windows = WindowedModel(network, lay_windows(image.shape[2:], inferer, 3))
@@ -116,9 +132,7 @@ def occluding() -> None:
     found, cached_windows, naive_windows = {}, WindowedModel(network, layout, 4), WindowedModel(network, layout, 4)
 
     def cached() -> None:
-        forward = WindowedForward(
-            network, cached_windows, [target], CachedPrediction(cached_windows, image, [target])
-        )
+        forward = WindowedForward(network, cached_windows, [target], CachedPrediction(cached_windows, image, [target]))
         found["cached"] = occlusion(forward.of(0), image, baseline, block, stride, batch_size=4).map
 
     def naive() -> None:
@@ -128,8 +142,12 @@ def occluding() -> None:
     fast, slow = in_turns(1, cached, naive)
     worst = float((found["cached"] - found["naive"]).abs().max())
     blocks = len(positions(image.shape[2:], block, stride))
-    report(f"cached occlusion of {blocks} blocks, {layout.count} windows: difference", f"{worst:.1e}", "<= 1e-5",
-           worst <= 1e-5)  # fmt: skip
+    report(
+        f"cached occlusion of {blocks} blocks, {layout.count} windows: difference",
+        f"{worst:.1e}",
+        "<= 1e-5",
+        worst <= 1e-5,
+    )
     passes = naive_windows.passes.forward / cached_windows.passes.forward
     report("cached occlusion: windows evaluated, naive / cached", f"{passes:.1f}", ">= 8", passes >= 8)
     report("cached occlusion: CPU time, naive / cached", f"{slow / fast:.1f}", ">= 8", slow / fast >= 8)
@@ -199,8 +217,12 @@ def tails() -> None:
             parameter.requires_grad_(False)
 
     fast, slow, slowest = in_turns(5, tail, whole, plain)
-    report(f"bottleneck at {layer} ({record.mode}): whole network, as published / tail", f"{slowest / fast:.2f}",
-           ">= 2", slowest / fast >= 2)  # fmt: skip
+    report(
+        f"bottleneck at {layer} ({record.mode}): whole network, as published / tail",
+        f"{slowest / fast:.2f}",
+        ">= 2",
+        slowest / fast >= 2,
+    )
     report("the same with weights frozen: whole network / tail", f"{slow / fast:.2f}")
 
 
@@ -229,11 +251,18 @@ def planted() -> None:
         except XAIError:
             likeness = "-"
         first += [name] if ranks == [1] * len(ranks) else []
-        print(f"{method.name:<28} {ranks.count(1)}/{len(ranks):<14} {np.mean(ranks):<10.1f} {np.mean(shares):<13.3f} "
-              f"{likeness}", flush=True)  # fmt: skip
+        print(
+            f"{method.name:<28} {ranks.count(1)}/{len(ranks):<14} {np.mean(ranks):<10.1f} {np.mean(shares):<13.3f} "
+            f"{likeness}",
+            flush=True,
+        )
     wanted = {"integrated-gradients", "occlusion", "iba"}
-    report("integrated gradients, occlusion and iba rank the cue first in every scan", f"{len(first)} methods do",
-           "all three", wanted <= set(first))  # fmt: skip
+    report(
+        "integrated gradients, occlusion and iba rank the cue first in every scan",
+        f"{len(first)} methods do",
+        "all three",
+        wanted <= set(first),
+    )
 
 
 def large() -> None:
@@ -244,14 +273,25 @@ def large() -> None:
     generator = np.random.default_rng(0)
     image = generator.standard_normal(shape).astype(np.float32)
     network = unet()
-    model = ExplainedModel("unet", network, "segmentation", ("background", "structure"), "0", Path("unet"), "test",
-                           spatial_dims=3,
-                           inferer=Inferer("sliding_window", roi_size=(window,) * 3, overlap=0.25,
-                                           blending="gaussian"))  # fmt: skip
+    model = ExplainedModel(
+        "unet",
+        network,
+        "segmentation",
+        ("background", "structure"),
+        "0",
+        Path("unet"),
+        "test",
+        spatial_dims=3,
+        inferer=Inferer("sliding_window", roi_size=(window,) * 3, overlap=0.25, blending="gaussian"),
+    )
     scan = predict_scan(Volume(image, Grid(shape, np.eye(4)), "large"), model)
     chosen = choose_targets(scan, TargetRequest(kind="class", classes=("structure",)))
-    for name, changes in (("integrated-gradients", {"steps": 16}), ("hires-cam", {}), ("grad-cam", {}),
-                          ("iba", {"schedule": "reference"})):  # fmt: skip
+    for name, changes in (
+        ("integrated-gradients", {"steps": 16}),
+        ("hires-cam", {}),
+        ("grad-cam", {}),
+        ("iba", {"schedule": "reference"}),
+    ):
         job = Explaining(scan, chosen, MethodSettings(**changes))
         _ = job.bottleneck if name == "iba" else job.sample
         expected = estimate(job, [METHODS[name]], measure_cost(job, [METHODS[name]], time.process_time))
@@ -259,14 +299,24 @@ def large() -> None:
         run_method(job, METHODS[name])
         took = time.process_time() - start
         error = abs(expected.seconds - took) / took
-        report(f"large scan, {name}, {len(job.touched)} of {scan.windows.layout.count} windows: estimate, taken",
-               f"{expected.seconds:.0f} s, {took:.0f} s", "within 30 %", error <= 0.3)  # fmt: skip
+        report(
+            f"large scan, {name}, {len(job.touched)} of {scan.windows.layout.count} windows: estimate, taken",
+            f"{expected.seconds:.0f} s, {took:.0f} s",
+            "within 30 %",
+            error <= 0.3,
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     report("large scan: peak memory of the process", f"{peak:.1f} GB", "<= 6 GB", peak <= 6)
 
 
-PARTS = {"exact": exact, "occlusion": occluding, "captum": against_captum, "tail": tails, "planted": planted,
-         "large": large}  # fmt: skip
+PARTS = {
+    "exact": exact,
+    "occlusion": occluding,
+    "captum": against_captum,
+    "tail": tails,
+    "planted": planted,
+    "large": large,
+}
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SlicerXAI"), str(ROOT / "Testing")]
 
-from engine.planted_findings import (  # noqa: E402
+from support.planted_findings import (
     FINDINGS,
     finding_batch,
     finding_image,
@@ -37,22 +37,17 @@ from engine.planted_findings import (  # noqa: E402
     trained_network,
     write_cohort,
 )
-from engine.prediction_models import session_with  # noqa: E402
-from xaiengine.attribution.baselines import baseline_like  # noqa: E402
-from xaiengine.job import Job  # noqa: E402
-from xaiengine.run import run_job  # noqa: E402
-from xaiengine.semantics.cohort import Cohort, LoadedImage, run_cohort  # noqa: E402
-from xaiengine.semantics.concept_masks import Concept  # noqa: E402
-from xaiengine.semantics.dissection import Dissection, dissect_layer  # noqa: E402
-from xaiengine.semantics.image_list import ImageEntry  # noqa: E402
-from xaiengine.semantics.semantic_attribution import (  # noqa: E402
-    METHODS,
-    LayerCase,
-    concept_shares,
-    unit_contributions,
-)
-from xaiengine.semantics.store import load_dissection  # noqa: E402
-from xaiengine.targets import ClassTarget  # noqa: E402
+from support.prediction_models import session_with
+from xaiengine.app.run import run_job
+from xaiengine.attribution.baselines import baseline_like
+from xaiengine.core.job import Job
+from xaiengine.semantics.dissection.cohort import Cohort, LoadedImage, run_cohort
+from xaiengine.semantics.dissection.concept_masks import Concept
+from xaiengine.semantics.dissection.dissection import Dissection, dissect_layer
+from xaiengine.semantics.dissection.image_list import ImageEntry
+from xaiengine.semantics.dissection.store import load_dissection
+from xaiengine.semantics.semantic_attribution import METHODS, LayerCase, concept_shares, unit_contributions
+from xaiengine.targets.targets import ClassTarget
 
 SIZE = 224
 CONCEPTS = 8
@@ -85,9 +80,7 @@ def dense_network() -> DenseNet121:
     return network.eval()
 
 
-def dissect(
-    network: DenseNet121, layer: str, count: int, between: Callable[[torch.Tensor], None]
-) -> Dissection:
+def dissect(network: DenseNet121, layer: str, count: int, between: Callable[[torch.Tensor], None]) -> Dissection:
     """Dissect one layer; ``between`` is called with each batch of eight images."""
 
     def images() -> Iterator[tuple[ImageEntry, Callable[[], LoadedImage]]]:
@@ -164,9 +157,7 @@ def benchmark_planted(seeds: int) -> None:
                 _count_hits(model, target, layer, dissection, 1000 * (seed + 1) + scan, hits, gaps)
         total = seeds * HELD_OUT
         for method, (named, moved) in hits.items():
-            print(
-                f"  {layer}, {METHODS[method].lower()}: cause named {named / total:.1%}, moved {moved / total:.1%}"
-            )
+            print(f"  {layer}, {METHODS[method].lower()}: cause named {named / total:.1%}, moved {moved / total:.1%}")
         print(
             f"  {layer}: gap of conductance, median {np.median(gaps):.3%}, largest {max(gaps):.2%}; "
             f"accuracy of the networks {min(scores):.3f} to {max(scores):.3f}"
@@ -177,17 +168,20 @@ def _dissected(model, layer: str, seed: int) -> Dissection:
     with tempfile.TemporaryDirectory() as folder:
         images = finding_batch(np.random.default_rng(300 + seed), 100)
         cohort = write_cohort(Path(folder) / "cohort", images, flat_grid((48, 48)))
-        job = Job(task="dissect", model="planted", inputs={"images": str(cohort)}, output=f"{folder}/out",
-                  options={"layers": [layer], "sheet_units": 0, "keep": False})  # fmt: skip
+        job = Job(
+            task="dissect",
+            model="planted",
+            inputs={"images": str(cohort)},
+            output=f"{folder}/out",
+            options={"layers": [layer], "sheet_units": 0, "keep": False},
+        )
         result = run_job(job, session=session_with(model))
         if result.error is not None:
             raise SystemExit(result.error.message)
         return load_dissection(Path(folder) / "out" / "dissection.safetensors")
 
 
-def _count_hits(
-    model, target, layer: str, dissection: Dissection, seed: int, hits: dict, gaps: list[float]
-) -> None:
+def _count_hits(model, target, layer: str, dissection: Dissection, seed: int, hits: dict, gaps: list[float]) -> None:
     planted = FINDINGS[seed % 2]
 
     def strongest(kinds: tuple[str, ...], method: str) -> str:
@@ -207,9 +201,7 @@ def _count_hits(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("cost", "memory", "planted", "all", "peak"), default="all")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--layers", nargs="+", default=LAYERS)

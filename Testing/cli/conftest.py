@@ -14,14 +14,14 @@ from host import mark_brightest  # noqa: E402
 from host.application import Application  # noqa: E402
 from host.cli_engine import SUPPORTED, CommandLineModule  # noqa: E402
 from host.scan_geometries import IJK_TO_RAS, SHAPE  # noqa: E402
-from xaiengine.cli_xml import cli_xml  # noqa: E402
+from xaiengine.app.cli_xml import cli_xml  # noqa: E402
 
 TESTING = Path(__file__).resolve().parents[1]
 SCRIPT = f"""
 import sys
 sys.path[:0] = [{str(TESTING)!r}, {str(TESTING.parent / "SlicerXAI")!r}]
 from host import mark_brightest
-from xaiengine.slicer_cli import main
+from xaiengine.app.slicer_cli import main
 mark_brightest.register()
 sys.exit(main(mark_brightest.NAME))
 """

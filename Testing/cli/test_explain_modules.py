@@ -9,16 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from engine.segmentation_bundles import bright_bundle
 from host.bright_lesion import LESION_HU, SMALL_SHAPE, make_small_patient, write_model
 from host.cli_engine import SUPPORTED, CommandLineModule
 from PIL import Image
-from xaiengine.attribution.statistics import ReferenceStatistics
-from xaiengine.cli_xml import output_name
-from xaiengine.counterfactual.directions_store import DirectionSet
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
+from support.segmentation_bundles import bright_bundle
+from xaiengine.app.cli_xml import output_name
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics
+from xaiengine.counterfactual.directions.store import DirectionSet
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume_files import read_volume
 from xaiengine.tasks import find_task
-from xaiengine.volume import read_volume
 
 TESTING = Path(__file__).resolve().parents[1]
 PACKAGE = TESTING.parent / "SlicerXAI"
@@ -102,11 +103,20 @@ def test_a_prediction_is_explained_and_the_map_checked(scene, tmp_path, classifi
     second = tmp_path / "checked"
     second.mkdir()
     checked = run_module(
-        "XAIEvaluateExplanation", "evaluate-explanation", second, volume=scan, model=classifier,
-        explanation=run.attribution, method="input_x_gradient", target="lesion",
+        "XAIEvaluateExplanation",
+        "evaluate-explanation",
+        second,
+        volume=scan,
+        model=classifier,
+        explanation=run.attribution,
+        method="input_x_gradient",
+        target="lesion",
         checks=["insertion_deletion", "tiles"],
-        most_samples=1, steps=6, orders=2, baseline="zero",
-    )  # fmt: skip
+        most_samples=1,
+        steps=6,
+        orders=2,
+        baseline="zero",
+    )
     found = finished(checked, second)
     assert checked.checks.GetNumberOfRows() == int(checked.node.GetParameterAsString("checks_done"))
     assert checked.verdict.read_text(encoding="utf-8").strip() == found["values"]["verdict"]
@@ -117,9 +127,14 @@ def test_a_segmentation_is_explained(scene, tmp_path, segmenter):
     voxels[4:8, 6:11, 8:13] += 2.0
     scan = slicer.util.addVolumeFromArray(voxels, name="MR")
     run = run_module(
-        "XAIExplainSegmentation", "explain-segmentation", tmp_path, volume=scan, model=segmenter,
-        methods=["input-x-gradient"], receptive_field=False,
-    )  # fmt: skip
+        "XAIExplainSegmentation",
+        "explain-segmentation",
+        tmp_path,
+        volume=scan,
+        model=segmenter,
+        methods=["input-x-gradient"],
+        receptive_field=False,
+    )
     values = finished(run, tmp_path)["values"]
     bright = slicer.util.arrayFromVolume(scan) > 1
     evidence = slicer.util.arrayFromVolume(run.attribution)
@@ -143,16 +158,31 @@ def test_a_network_is_dissected_and_its_prediction_worded(scene, tmp_path, class
     first.mkdir()
     second.mkdir()
     dissected = run_module(
-        "XAIDissect", "dissect", first, images=str(images), masks=str(masks), model=classifier,
-        layers=["net.layer_0"], draws=20, rolls=4, sheet_units=2,
-    )  # fmt: skip
+        "XAIDissect",
+        "dissect",
+        first,
+        images=str(images),
+        masks=str(masks),
+        model=classifier,
+        layers=["net.layer_0"],
+        draws=20,
+        rolls=4,
+        sheet_units=2,
+    )
     finished(dissected, first)
     assert dissected.concepts.GetNumberOfRows() >= 1
 
     run = run_module(
-        "XAIExplainSemantics", "explain-semantics", second, volume=patients[0][0], model=classifier, target="lesion",
-        dissection=str(dissected.dissection), baseline="zero", methods=["gradient_x_activation"],
-    )  # fmt: skip
+        "XAIExplainSemantics",
+        "explain-semantics",
+        second,
+        volume=patients[0][0],
+        model=classifier,
+        target="lesion",
+        dissection=str(dissected.dissection),
+        baseline="zero",
+        methods=["gradient_x_activation"],
+    )
     result = finished(run, second)
     assert run.findings.GetNumberOfRows() >= 1
     assert run.sentence.read_text(encoding="utf-8").startswith(result["values"]["sentence"])
@@ -161,9 +191,13 @@ def test_a_network_is_dissected_and_its_prediction_worded(scene, tmp_path, class
 def test_reference_statistics_are_fitted_and_carry_their_model(scene, tmp_path, classifier):
     save_patients(tmp_path / "scans", 2)
     run = run_module(
-        "XAIFitReference", "fit-reference", tmp_path, scans=str(tmp_path / "scans"), model=classifier,
+        "XAIFitReference",
+        "fit-reference",
+        tmp_path,
+        scans=str(tmp_path / "scans"),
+        model=classifier,
         layer="net.layer_0",
-    )  # fmt: skip
+    )
     result = finished(run, tmp_path)
     assert run.node.GetParameterAsString("samples") == str(2 * SMALL_SHAPE[2])
     assert run.node.GetParameterAsString("scans_read") == "2"
@@ -184,9 +218,20 @@ def test_a_generator_is_trained(scene, tmp_path):
         disk = 40 + 180 * (np.hypot(rows - row, columns - column) < 6)
         Image.fromarray(disk.astype(np.uint8)).save(pictures / f"{number}.png")
     run = run_module(
-        "XAITrainGenerator", "train-generator", tmp_path, images=str(pictures), size="32", code_size="8",
-        code_channels=2, steps=3, batch=4, width=4, maximum_width=8, latent_size=6, figures_every=0,
-    )  # fmt: skip
+        "XAITrainGenerator",
+        "train-generator",
+        tmp_path,
+        images=str(pictures),
+        size="32",
+        code_size="8",
+        code_channels=2,
+        steps=3,
+        batch=4,
+        width=4,
+        maximum_width=8,
+        latent_size=6,
+        figures_every=0,
+    )
     values = finished(run, tmp_path)["values"]
     assert run.node.GetParameterAsString("steps_done") == str(values["steps_done"]) == "3"
     assert run.samples.read_bytes().startswith(b"\x89PNG")
@@ -195,10 +240,16 @@ def test_a_generator_is_trained(scene, tmp_path):
 
 def test_directions_of_the_shipped_generator_are_found(scene, tmp_path):
     run = run_module(
-        "XAIFindDirections", "find-directions", tmp_path, generator="chest_xray_counterfactual",
-        model="chest_xray_consolidation_classifier", methods=["covariance", "gradient"], samples=100, judged=2,
+        "XAIFindDirections",
+        "find-directions",
+        tmp_path,
+        generator="chest_xray_counterfactual",
+        model="chest_xray_consolidation_classifier",
+        methods=["covariance", "gradient"],
+        samples=100,
+        judged=2,
         gradients=20,
-    )  # fmt: skip
+    )
     result = finished(run, tmp_path)
     assert run.table.GetNumberOfRows() == 2
     assert run.node.GetParameterAsString("explained_target") == result["values"]["explained_target"]
@@ -215,10 +266,17 @@ def test_a_counterfactual_is_made_in_the_scans_place(scene, tmp_path):
     scan = slicer.util.addVolumeFromArray(pixels[None].astype(np.int16), name="X-ray")
     scan.SetSpacing(4.0, 4.0, 1.0)
     run = run_module(
-        "XAICounterfactual", "explain-counterfactual", tmp_path, volume=scan,
-        model="chest_xray_consolidation_classifier", generator="chest_xray_counterfactual", frames=3, samples=100,
-        steps=5, domain_limit=100,
-    )  # fmt: skip
+        "XAICounterfactual",
+        "explain-counterfactual",
+        tmp_path,
+        volume=scan,
+        model="chest_xray_consolidation_classifier",
+        generator="chest_xray_counterfactual",
+        frames=3,
+        samples=100,
+        steps=5,
+        domain_limit=100,
+    )
     finished(run, tmp_path)
     assert run.counterfactual.GetSpacing() == scan.GetSpacing()
     assert np.abs(slicer.util.arrayFromVolume(run.difference)).max() > 0

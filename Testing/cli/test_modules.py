@@ -10,7 +10,7 @@ from pathlib import Path
 import ctk_cli
 import pytest
 from host.native_calls import SUPPORTED, ModuleDescription
-from xaiengine.describe import option_fields
+from xaiengine.app.describe import option_fields
 from xaiengine.tasks import TASKS, find_task
 
 PACKAGE = Path(__file__).resolve().parents[2] / "SlicerXAI"

@@ -19,12 +19,19 @@ PREPROCESSING = [
     {"_target_": "EnsureChannelFirstd", "keys": "image"},
     {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
     {"_target_": "Resized", "keys": "image", "spatial_size": [SIZE] * 3, "mode": "nearest-exact"},
-    {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": 0.5, "upper": 99.5, "b_min": 0.0,
-     "b_max": 1.0, "clip": True},
+    {
+        "_target_": "ScaleIntensityRangePercentilesd",
+        "keys": "image",
+        "lower": 0.5,
+        "upper": 99.5,
+        "b_min": 0.0,
+        "b_max": 1.0,
+        "clip": True,
+    },
     # (x - mean) / SD · 0.226 + 0.449, as in training
     {"_target_": "NormalizeIntensityd", "keys": "image"},
     {"_target_": "NormalizeIntensityd", "keys": "image", "subtrahend": -0.449 / 0.226, "divisor": 1 / 0.226},
-]  # fmt: skip
+]
 
 
 def weights_file() -> Path:
@@ -44,11 +51,17 @@ def torchscript_model(folder: Path) -> Path:
     path = folder / "deepbet.pt"
     shutil.copyfile(weights_file(), path)
     description = {
-        "name": "deepbet", "task": "segmentation", "labels": ["background", "brain"], "target": "brain",
-        "activation": "none", "spatial_dims": 3, "in_channels": 1, "input_size": [SIZE] * 3,
+        "name": "deepbet",
+        "task": "segmentation",
+        "labels": ["background", "brain"],
+        "target": "brain",
+        "activation": "none",
+        "spatial_dims": 3,
+        "in_channels": 1,
+        "input_size": [SIZE] * 3,
         "preprocessing": PREPROCESSING,
         "notes": ["deepbet 1.0.2 (Fisch et al., MIT), its network for whole heads."],
-    }  # fmt: skip
+    }
     path.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return path
 
@@ -69,9 +82,12 @@ class _Block(nn.Module):
     def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
         super().__init__()
         self.double_conv = nn.Sequential(
-            nn.Conv3d(inside, outside, 3, stride, 1, bias=False), nn.InstanceNorm3d(outside), nn.ReLU(),
-            nn.Conv3d(outside, outside, 3, 1, 1, bias=False), nn.InstanceNorm3d(outside),
-        )  # fmt: skip
+            nn.Conv3d(inside, outside, 3, stride, 1, bias=False),
+            nn.InstanceNorm3d(outside),
+            nn.ReLU(),
+            nn.Conv3d(outside, outside, 3, 1, 1, bias=False),
+            nn.InstanceNorm3d(outside),
+        )
         if stride > 1:
             self.downsample = nn.Sequential(
                 nn.Conv3d(inside, outside, 1, stride, bias=False), nn.InstanceNorm3d(outside)

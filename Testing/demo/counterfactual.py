@@ -12,14 +12,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from xaiengine.console import ConsoleProgress
-from xaiengine.grid import Grid
-from xaiengine.job import Job, Result
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.session import Session
-from xaiengine.volume import Volume, write_volume
+from xaiengine.app.run import run_job
+from xaiengine.core.console import ConsoleProgress
+from xaiengine.core.job import Job, Result
+from xaiengine.core.progress import Progress
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
+from xaiengine.models.session import Session
 
 HELD_OUT = Path(__file__).resolve().parents[1] / "data" / "chest_xray_held_out.npz"
 GENERATOR, MODEL = "chest_xray_counterfactual", "chest_xray_consolidation_classifier"
@@ -66,8 +68,14 @@ def _explain(
 ) -> Result:
     console = ConsoleProgress()
     inputs = {**inputs, "generator": chosen.generator}
-    job = Job(task="explain-counterfactual", model=chosen.model, inputs=inputs, options=options,
-              device=chosen.device, output=str(output))  # fmt: skip
+    job = Job(
+        task="explain-counterfactual",
+        model=chosen.model,
+        inputs=inputs,
+        options=options,
+        device=chosen.device,
+        output=str(output),
+    )
     result = run_job(job, Progress(console), session, console.log)
     console.close()
     if result.error is not None:

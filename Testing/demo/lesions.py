@@ -11,12 +11,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from xaiengine.console import ConsoleProgress, duration
-from xaiengine.job import Job, Result
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.volume import read_volume
+from xaiengine.app.run import run_job
+from xaiengine.core.console import ConsoleProgress, duration
+from xaiengine.core.job import Job, Result
+from xaiengine.core.progress import Progress
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume_files import read_volume
 
 from demo.lidc_readers import readers_mask
 from demo.scans import package_file
@@ -73,12 +74,24 @@ def print_findings(result: Result, folder: Path) -> None:
         f"Burden    {values['burden_ml']:.2f} mL of {values['lung_ml']:.0f} mL lung = {values['burden_percent']:.3f} %"
     )
     print(f"Severity  {values['severity']}")
-    print(f"Readers   {values['reference_ml']:.2f} mL (at least 2 of 4); Dice {values['reference_dice']:.2f}, "
-          f"volume {values['reference_volume_error_percent']:+.0f} %, "
-          f"{values['outside_reference_ml']:.2f} mL found elsewhere")  # fmt: skip
+    print(
+        f"Readers   {values['reference_ml']:.2f} mL (at least 2 of 4); Dice {values['reference_dice']:.2f}, "
+        f"volume {values['reference_volume_error_percent']:+.0f} %, "
+        f"{values['outside_reference_ml']:.2f} mL found elsewhere"
+    )
     print()
-    print_table(folder / "lesions.csv", ("lesion", "volume (mL)", "max diameter (mm)", "lung", "mean (bits/voxel)",
-                                         "total (bits)", "mean density (HU)"))  # fmt: skip
+    print_table(
+        folder / "lesions.csv",
+        (
+            "lesion",
+            "volume (mL)",
+            "max diameter (mm)",
+            "lung",
+            "mean (bits/voxel)",
+            "total (bits)",
+            "mean density (HU)",
+        ),
+    )
     for warning in result.warnings:
         print(f"Note: {warning}")
     print(f"Took {duration(result.provenance['seconds'])} on {result.provenance['device']}.")

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from xaiengine.grid import Grid
+from xaiengine.io.grid import Grid
 
 PATIENT = "LIDC-IDRI-0001"
 FIRST_SLICE_MM = -340.0

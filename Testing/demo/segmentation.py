@@ -13,13 +13,13 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from xaiengine.console import ConsoleProgress
-from xaiengine.job import Job, Result
+from xaiengine.app.run import run_job
+from xaiengine.core.console import ConsoleProgress
+from xaiengine.core.job import Job, Result
+from xaiengine.core.progress import Progress
 from xaiengine.models import load_model
 from xaiengine.models.explained_model import ExplainedModel
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.session import Session
+from xaiengine.models.session import Session
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 AORTA = "3.0,136.3,582.2"
@@ -86,9 +86,14 @@ def _with_network(model: ExplainedModel, network) -> ExplainedModel:
     from xaiengine.models.explained_model import Capabilities
 
     return replace(
-        model, name="deepbet (eager)", network=network, activation="softmax", format="eager", notes=(),
+        model,
+        name="deepbet (eager)",
+        network=network,
+        activation="softmax",
+        format="eager",
+        notes=(),
         capabilities=Capabilities(),
-    )  # fmt: skip
+    )
 
 
 class _OneModel(Session):
@@ -106,8 +111,9 @@ def _explain(
     model: str, inputs: dict, options: dict, output: Path, device: str, session: Session | None = None
 ) -> Result:
     console = ConsoleProgress()
-    job = Job(task="explain-segmentation", model=model, inputs=inputs, options=options, device=device,
-              output=str(output))  # fmt: skip
+    job = Job(
+        task="explain-segmentation", model=model, inputs=inputs, options=options, device=device, output=str(output)
+    )
     result = run_job(job, Progress(console), session, console.log)
     console.close()
     if result.error is not None:
@@ -115,9 +121,11 @@ def _explain(
         return result
     with open(output / "summary.csv", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            print(f"  {row['method']}: {row['target']} = {float(row['value']):.3g}; half of it within "
-                  f"{float(row['50 % within (mm)']):.1f} mm, 90 % within {float(row['90 % within (mm)']):.1f} mm, "
-                  f"{float(row['outside (%)']):.0f} % outside")  # fmt: skip
+            print(
+                f"  {row['method']}: {row['target']} = {float(row['value']):.3g}; half of it within "
+                f"{float(row['50 % within (mm)']):.1f} mm, 90 % within {float(row['90 % within (mm)']):.1f} mm, "
+                f"{float(row['outside (%)']):.0f} % outside"
+            )
     if "receptive_90_mm" in result.values:
         print(f"  receptive field: 90 % of the gradient within {result.values['receptive_90_mm']:.0f} mm of a voxel")
     for name, value in result.values.items():

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from engine.planted_findings import (
+from support.planted_findings import (
     FINDINGS,
     finding_batch,
     finding_image,
@@ -22,10 +22,11 @@ from engine.planted_findings import (
     trained_network,
     write_cohort,
 )
-from engine.prediction_models import session_with
-from xaiengine.job import Job, Result
-from xaiengine.run import run_job
-from xaiengine.volume import Volume, write_volume
+from support.prediction_models import session_with
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job, Result
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
 IMAGES = 100
 SEED = 77
@@ -33,9 +34,7 @@ SEED = 77
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 when everything has finished, 1 when something has failed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("demo-results"))
     folder = parser.parse_args(arguments).output / "semantics"
     print("Training the network on labels of whole images")
@@ -50,9 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     with open(folder / "dissect" / "concepts.csv", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             best = (
-                f", best IoU {float(row['best IoU']):.2f}, by chance {row['IoU by chance']}"
-                if row["best IoU"]
-                else ""
+                f", best IoU {float(row['best IoU']):.2f}, by chance {row['IoU by chance']}" if row["best IoU"] else ""
             )
             print(f"  {row['concept']}: {row['units']} of {found.values['units']} units{best}")
     for kinds in (FINDINGS[:1], FINDINGS[1:], FINDINGS):

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from engine.small_networks import InPlaceClassifier, SmallClassifier, images, seeded
+from support.small_networks import InPlaceClassifier, SmallClassifier, images, seeded
 from torchcam import methods as torchcam
 from xaiengine.attribution.cam import CAM_METHODS, cam_maps, upsample
 from xaiengine.attribution.feature_maps import default_layers, explainable, spatial_layers
-from xaiengine.errors import ModelError
-from xaiengine.targets import ClassTarget
+from xaiengine.core.errors import ModelError
+from xaiengine.targets.targets import ClassTarget
 
 ORACLES = {
     "gradcam": torchcam.GradCAM,

@@ -1,14 +1,9 @@
 import captum.attr
 import pytest
 import torch
-from engine.small_networks import LinearModel, SmallClassifier, images, seeded
+from support.small_networks import LinearModel, SmallClassifier, images, seeded
 from torch import nn
-from xaiengine.attribution.backpropagation import (
-    deconvolution,
-    deep_lift,
-    deep_lift_shap,
-    guided_backpropagation,
-)
+from xaiengine.attribution.backpropagation import deconvolution, deep_lift, deep_lift_shap, guided_backpropagation
 from xaiengine.attribution.baselines import baseline_like, gaussian_blur
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.gradient import (
@@ -19,9 +14,9 @@ from xaiengine.attribution.gradient import (
     smooth_gradient,
 )
 from xaiengine.attribution.layer import LAYER_METHODS, LayerSettings, layer_attribution
-from xaiengine.errors import CancelledError, ModelError, OptionError
-from xaiengine.progress import Progress
-from xaiengine.targets import ClassTarget
+from xaiengine.core.errors import CancelledError, ModelError, OptionError
+from xaiengine.core.progress import Progress
+from xaiengine.targets.targets import ClassTarget
 
 SHAPES = {2: (2, 1, 16, 20), 3: (2, 1, 8, 12, 8)}
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from engine.oracles.plain_iba import PlainIBA
-from engine.small_networks import LinearModel, SmallClassifier, images, seeded
-from xaiengine.attribution.bottleneck import BottleneckSettings
-from xaiengine.attribution.information import (
+from support.oracles.plain_iba import PlainIBA
+from support.small_networks import LinearModel, SmallClassifier, images, seeded
+from xaiengine.attribution.bottleneck.bottleneck import BottleneckSettings
+from xaiengine.attribution.bottleneck.information import (
     InformationRequest,
     gate_mask,
     information,
@@ -12,11 +12,11 @@ from xaiengine.attribution.information import (
     objective_of,
     own_statistics,
 )
-from xaiengine.attribution.input_bottleneck import InputBottleneckSettings, _InputFit, input_information
+from xaiengine.attribution.bottleneck.input_bottleneck import InputBottleneckSettings, _InputFit, input_information
 from xaiengine.attribution.placement import placed, placed_sum
-from xaiengine.errors import CancelledError, OptionError
-from xaiengine.feature_grid import FeatureGrid, feature_grid
-from xaiengine.targets import BinaryTarget, ClassTarget, DifferenceTarget, RegressionTarget, TopKTarget
+from xaiengine.core.errors import CancelledError, OptionError
+from xaiengine.network.feature_grid import FeatureGrid, feature_grid
+from xaiengine.targets.targets import BinaryTarget, ClassTarget, DifferenceTarget, RegressionTarget, TopKTarget
 
 QUICK = BottleneckSettings(mode="reference", steps=6)
 

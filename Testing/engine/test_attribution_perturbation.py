@@ -4,13 +4,13 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from engine.small_networks import LinearModel, SmallClassifier, images, seeded
+from support.small_networks import LinearModel, SmallClassifier, images, seeded
 from xaiengine.attribution.coalitions import RegionGame, feature_ablation, kernel_shap, lime, shapley_sampling
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.perturbation import block_voxels, occlusion, positions, rise, smooth_masks
 from xaiengine.attribution.regions import region_sums, region_table, supervoxels
-from xaiengine.errors import OptionError
-from xaiengine.targets import ClassTarget
+from xaiengine.core.errors import OptionError
+from xaiengine.targets.targets import ClassTarget
 
 
 def game_on(network, inputs, labels):

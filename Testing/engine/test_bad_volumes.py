@@ -8,13 +8,15 @@ import os
 import nibabel
 import numpy as np
 import pytest
-from engine.nrrd_text import write_nrrd_text
-from engine.scans import GRIDS, Ball, thorax
-from xaiengine.errors import InputError, XAIError
-from xaiengine.formats import nrrd_format
-from xaiengine.grid import Grid
-from xaiengine.segmentation import Segmentation, read_segmentation, write_segmentation
-from xaiengine.volume import Volume, check_volume, read_volume, write_volume
+from support.nrrd_text import write_nrrd_text
+from support.scans import GRIDS, Ball, thorax
+from xaiengine.core.errors import InputError, XAIError
+from xaiengine.io.formats import nrrd_format
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Segmentation
+from xaiengine.io.segmentation_files import read_segmentation, write_segmentation
+from xaiengine.io.volume import Volume, check_volume
+from xaiengine.io.volume_files import read_volume, write_volume
 
 METAIMAGE_HEADER = (
     b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
@@ -39,8 +41,9 @@ def bad_files(folder) -> dict[str, tuple[str, str]]:
     (folder / "short.mha").write_text("NDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n")
     (folder / "lost.mhd").write_text("NDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = x.raw\n")
     (folder / "flat.mha").write_text("NDims = 2\nDimSize = 4 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n")
-    (folder / "lost.nhdr").write_text("NRRD0004\ntype: short\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n"
-                                      "endian: little\ndata file: lost.raw\n")  # fmt: skip
+    (folder / "lost.nhdr").write_text(
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 3 4\nencoding: raw\nendian: little\ndata file: lost.raw\n"
+    )
     (folder / "notes.docx").write_text("hello")
     (folder / "photo.png").write_bytes(b"\x89PNG\r\n")
     (folder / "lesions.seg.nrrd").write_bytes(good)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from engine.blob_networks import blob_images, narrow_resnet, train
-from engine.oracles.plain_iba import PlainIBA
-from engine.spot_detectors import CPU, SIZE, relative, trained
+from support.blob_networks import blob_images, narrow_resnet, train
+from support.oracles.plain_iba import PlainIBA
+from support.spot_detectors import CPU, SIZE, relative, trained
 from torch import nn
-from xaiengine.attribution.bits import bits_per_voxel
-from xaiengine.attribution.bottleneck import BottleneckSettings, explain_rows
-from xaiengine.attribution.bottleneck_passes import RowNoise
-from xaiengine.attribution.objectives import CrossEntropy, KeepValue, Maximise, ReachLabel
-from xaiengine.attribution.statistics import StatisticsAccumulator
-from xaiengine.tail import Tail
+from xaiengine.attribution.bottleneck.bits import bits_per_voxel
+from xaiengine.attribution.bottleneck.bottleneck import BottleneckSettings, explain_rows
+from xaiengine.attribution.bottleneck.objectives import CrossEntropy, KeepValue, Maximise, ReachLabel
+from xaiengine.attribution.bottleneck.passes import RowNoise
+from xaiengine.attribution.bottleneck.statistics import StatisticsAccumulator
+from xaiengine.network.tail.tail import Tail
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +35,19 @@ def plain_cells(model, layer, statistics, image, target, settings, row=0, dtype=
         shape = statistics.mean
         noise = RowNoise(settings.seed, [row], CPU)
         oracle = PlainIBA(
-            model, layer, statistics.mean.to(dtype), statistics.std.to(dtype), statistics.active.to(dtype),
-            lambda step: noise.draw([0], settings.copies, shape[None])[:, 0].to(dtype), copies=settings.copies,
-            steps=settings.steps, beta=settings.information_weight, sigma=settings.sigma,
-            destroy=settings.direction == "destroy", clamp=statistics.after_relu,
-        )  # fmt: skip
+            model,
+            layer,
+            statistics.mean.to(dtype),
+            statistics.std.to(dtype),
+            statistics.active.to(dtype),
+            lambda step: noise.draw([0], settings.copies, shape[None])[:, 0].to(dtype),
+            copies=settings.copies,
+            steps=settings.steps,
+            beta=settings.information_weight,
+            sigma=settings.sigma,
+            destroy=settings.direction == "destroy",
+            clamp=statistics.after_relu,
+        )
         targets = torch.full((settings.copies,), target)
         return oracle.run(image.to(dtype), lambda output: F.cross_entropy(output, targets)).sum(0).float()
     finally:
@@ -144,13 +152,19 @@ def test_a_row_does_not_depend_on_its_neighbours_nor_on_the_parts(cases):
     together = explain_rows(tail.record(images), statistics, CrossEntropy(labels), settings, row_ids=ids)
     order = [4, 1]
     alone = explain_rows(
-        tail.record(images[order]), statistics, CrossEntropy(labels[order]), settings,
+        tail.record(images[order]),
+        statistics,
+        CrossEntropy(labels[order]),
+        settings,
         row_ids=[ids[row] for row in order],
-    )  # fmt: skip
+    )
     in_parts = explain_rows(
-        tail.record(images), statistics, CrossEntropy(labels),
-        BottleneckSettings(mode="reference", beta=0.3, seed=5, rows_per_pass=1), row_ids=ids,
-    )  # fmt: skip
+        tail.record(images),
+        statistics,
+        CrossEntropy(labels),
+        BottleneckSettings(mode="reference", beta=0.3, seed=5, rows_per_pass=1),
+        row_ids=ids,
+    )
     for place, row in enumerate(order):
         assert relative(alone.bits[place], together.bits[row]) < 1e-3
     assert relative(in_parts.bits, together.bits) < 1e-3

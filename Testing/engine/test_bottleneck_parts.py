@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from engine.oracles.plain_iba import smooth
-from engine.spot_detectors import CPU
-from xaiengine.attribution.bits import bits_per_voxel
-from xaiengine.attribution.bottleneck import BottleneckSettings
-from xaiengine.attribution.bottleneck_mask import BottleneckMask, information, information_gradient
-from xaiengine.attribution.bottleneck_passes import RowNoise, parts
-from xaiengine.attribution.gaussian import Smoothing, smoothing_matrix
-from xaiengine.attribution.objectives import Binary, CrossEntropy, KeepValue, Maximise, ReachLabel
-from xaiengine.errors import ModelError, OptionError
+from support.oracles.plain_iba import smooth
+from support.spot_detectors import CPU
+from xaiengine.attribution.bottleneck.bits import bits_per_voxel
+from xaiengine.attribution.bottleneck.bottleneck import BottleneckSettings
+from xaiengine.attribution.bottleneck.gaussian import Smoothing, smoothing_matrix
+from xaiengine.attribution.bottleneck.mask import BottleneckMask, information, information_gradient
+from xaiengine.attribution.bottleneck.objectives import Binary, CrossEntropy, KeepValue, Maximise, ReachLabel
+from xaiengine.attribution.bottleneck.passes import RowNoise, parts
+from xaiengine.core.errors import ModelError, OptionError
 
 
 @pytest.fixture(autouse=True)
@@ -178,11 +178,19 @@ def test_bits_per_voxel_keep_the_total_and_the_place(cells, voxels):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"mode": "fast"}, {"direction": "both"}, {"copies": 3}, {"copies": 0}, {"steps": 0}, {"tolerance": 0},
-        {"learning_rate": -1}, {"min_steps": 50, "max_steps": 20}, {"sigma": -1}, {"rows_per_pass": 0},
+        {"mode": "fast"},
+        {"direction": "both"},
+        {"copies": 3},
+        {"copies": 0},
+        {"steps": 0},
+        {"tolerance": 0},
+        {"learning_rate": -1},
+        {"min_steps": 50, "max_steps": 20},
+        {"sigma": -1},
+        {"rows_per_pass": 0},
         {"autocast": "int8"},
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(OptionError) as caught:
         BottleneckSettings(**wrong)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine.spot_detectors import relative, trained
+from support.spot_detectors import relative, trained
 from torch import nn
-from xaiengine.attribution.bits import bits_per_voxel
-from xaiengine.attribution.bottleneck import BottleneckSettings, channels_first, explain_rows
-from xaiengine.attribution.objectives import CrossEntropy
-from xaiengine.attribution.statistics import StatisticsAccumulator
-from xaiengine.errors import CancelledError, ModelError, OptionError, ResourceError
-from xaiengine.tail import Tail
+from xaiengine.attribution.bottleneck.bits import bits_per_voxel
+from xaiengine.attribution.bottleneck.bottleneck import BottleneckSettings, channels_first, explain_rows
+from xaiengine.attribution.bottleneck.objectives import CrossEntropy
+from xaiengine.attribution.bottleneck.statistics import StatisticsAccumulator
+from xaiengine.core.errors import CancelledError, ModelError, OptionError, ResourceError
+from xaiengine.network.tail.tail import Tail
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +52,12 @@ def test_progress_counts_up_to_a_total_known_beforehand(cases, mode):
     seen = []
     settings = BottleneckSettings(mode=mode, rows_per_pass=4)
     explain_rows(
-        Tail(model, "layer").record(images), statistics, CrossEntropy(labels), settings,
+        Tail(model, "layer").record(images),
+        statistics,
+        CrossEntropy(labels),
+        settings,
         progress=lambda done, total: seen.append((done, total)),
-    )  # fmt: skip
+    )
     done, totals = zip(*seen)
     assert len(set(totals)) == 1 and done[-1] == totals[-1]
     assert list(done[:-1]) == list(range(1, len(done)))
@@ -132,8 +135,18 @@ def test_tokens_of_a_transformer_are_mapped_to_their_grid():
     from monai.networks.nets import ViT
 
     torch.manual_seed(0)
-    vit = ViT(1, (16, 16), (4, 8), hidden_size=12, mlp_dim=24, num_layers=2, num_heads=2, classification=True,
-              num_classes=2, spatial_dims=2).eval()  # fmt: skip
+    vit = ViT(
+        1,
+        (16, 16),
+        (4, 8),
+        hidden_size=12,
+        mlp_dim=24,
+        num_layers=2,
+        num_heads=2,
+        classification=True,
+        num_classes=2,
+        spatial_dims=2,
+    ).eval()
 
     class Logits(nn.Module):
         def __init__(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from demo.brain_network import eager_twin, torchscript_model, weights_file
-from xaiengine.errors import ModelError
+from xaiengine.core.errors import ModelError
 from xaiengine.models import load_model
 
 torch.set_num_threads(1)

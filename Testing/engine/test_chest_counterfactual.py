@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from xaiengine.counterfactual.checkpoint import load_generator
 from xaiengine.counterfactual.explained_score import training_score
-from xaiengine.counterfactual.setting import generator_path
-from xaiengine.counterfactual.similarity import similarity_map
-from xaiengine.counterfactual.slice_replacement import blank_frame
+from xaiengine.counterfactual.generator.loading import load_generator
+from xaiengine.counterfactual.generator_context import generator_path
+from xaiengine.counterfactual.series.similarity import similarity_map
+from xaiengine.counterfactual.series.slice_replacement import blank_frame
 from xaiengine.models import find_model, load_model
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "chest_xray_held_out.npz"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from xaiengine import __version__
-from xaiengine.cli_xml import cli_xml
-from xaiengine.describe import option_fields
+from xaiengine.app.cli_xml import cli_xml
+from xaiengine.app.describe import option_fields
 from xaiengine.tasks import TASKS, find_task
 
 MODULES = Path(__file__).resolve().parents[2] / "SlicerXAI"

@@ -5,23 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from engine.counterfactual_standins import SIZE, DirectAnswer, DiskBrightness, LinearSpace, disk, slope_of
 from skimage.metrics import structural_similarity
-from xaiengine.counterfactual.difference import blend_mask, changed_region, share_inside
-from xaiengine.counterfactual.figures import series_figures, verdict
-from xaiengine.counterfactual.inversion import invert, pyramid_l1
-from xaiengine.counterfactual.latent_geometry import LatentGeometry
-from xaiengine.counterfactual.paths import GradientPath, LatentPath, RefinedPath
-from xaiengine.counterfactual.realism import Domain, check_domain, domain_score, identity
-from xaiengine.counterfactual.series import (
-    Along,
-    make_series,
-    place_of,
-    smallest_flip,
-)
-from xaiengine.counterfactual.series_span import reach_of, spread_shifts
-from xaiengine.counterfactual.similarity import mean_similarity, similarity_map
-from xaiengine.errors import InputError, OptionError
+from support.counterfactual_standins import SIZE, DirectAnswer, DiskBrightness, LinearSpace, disk, slope_of
+from xaiengine.core.errors import InputError, OptionError
+from xaiengine.counterfactual.generator.inversion import invert, pyramid_l1
+from xaiengine.counterfactual.generator.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.generator.realism import Domain, check_domain, domain_score, identity
+from xaiengine.counterfactual.series.difference import blend_mask, changed_region, share_inside
+from xaiengine.counterfactual.series.paths import GradientPath, LatentPath, RefinedPath
+from xaiengine.counterfactual.series.series import Along, make_series, place_of, smallest_flip
+from xaiengine.counterfactual.series.series_metrics import series_figures, verdict
+from xaiengine.counterfactual.series.similarity import mean_similarity, similarity_map
+from xaiengine.counterfactual.series.span import reach_of, spread_shifts
 
 SPACE = LinearSpace()
 GEOMETRY = LatentGeometry.of(SPACE)

@@ -7,23 +7,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine.counterfactual_runs import explain, run, use_generator, write_image
-from engine.counterfactual_standins import DirectAnswer, DiskBrightness, LinearSpace, image_model
-from engine.prediction_models import session_with
 from monai.transforms import EnsureChannelFirst, ScaleIntensity, ScaleIntensityRange
-from xaiengine.counterfactual import writing
-from xaiengine.counterfactual.directions import FinderSettings
-from xaiengine.counterfactual.expected_cost import PassCost, fitting_seconds, measure_cost
+from support.counterfactual_runs import explain, run, use_generator, write_image
+from support.counterfactual_standins import DirectAnswer, DiskBrightness, LinearSpace, image_model
+from support.prediction_models import session_with
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job
+from xaiengine.core.progress import Progress
+from xaiengine.core.tensor_memory import TensorMemory
+from xaiengine.counterfactual.directions.directions import FinderSettings
 from xaiengine.counterfactual.expected_work import Batch, Work, directions_work, fitting_operations, in_batches
-from xaiengine.counterfactual.finding import find_directions
-from xaiengine.counterfactual.generator import Generator, GeneratorSettings
-from xaiengine.counterfactual.latent_geometry import LatentGeometry
-from xaiengine.counterfactual.latent_space import LatentSpace
-from xaiengine.counterfactual.setting import Setting
-from xaiengine.job import Job
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.tensor_memory import TensorMemory
+from xaiengine.counterfactual.generator.generator import Generator, GeneratorSettings
+from xaiengine.counterfactual.generator.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.generator.latent_space import LatentSpace
+from xaiengine.counterfactual.generator_context import Setting
+from xaiengine.tasks.counterfactual_cost import PassCost, fitting_seconds, measure_cost
+from xaiengine.tasks.explain_counterfactual import writing
+from xaiengine.tasks.find_directions.finding import find_directions
 
 BATCH = 64
 
@@ -141,8 +141,16 @@ class MeanBrightness(torch.nn.Module):
 @pytest.mark.parametrize("code", [0, 2])
 def test_of_the_channel_search_and_of_pairs_that_share_their_code(code):
     torch.manual_seed(0)
-    settings = GeneratorSettings(size=32, latent_size=8, mapping_layers=0 if code else 1, width=4, maximum_width=6,
-                                 noise=False, code_channels=code, code_size=8)  # fmt: skip
+    settings = GeneratorSettings(
+        size=32,
+        latent_size=8,
+        mapping_layers=0 if code else 1,
+        width=4,
+        maximum_width=6,
+        noise=False,
+        code_channels=code,
+        code_size=8,
+    )
     space = LatentSpace(Generator(settings))
     setting = Setting(SimpleNamespace(space=space, digest="2" * 64), LatentGeometry.of(space))
     answer = DirectAnswer(MeanBrightness())
@@ -160,8 +168,12 @@ def test_only_the_estimate_is_made_where_only_that_is_wanted(tmp_path, generator
     inputs = {"explain-counterfactual": {"volume": write_image(tmp_path)}, "find-directions": {}}
     for task, given in inputs.items():
         model, watch = watched()
-        job = Job(task=task, options={"model": "disks", "generator": "disks", "samples": 5000, **given},
-                  only_estimate=True, output=str(tmp_path / task))  # fmt: skip
+        job = Job(
+            task=task,
+            options={"model": "disks", "generator": "disks", "samples": 5000, **given},
+            only_estimate=True,
+            output=str(tmp_path / task),
+        )
         result = run_job(job, session=session_with(model), log=watch.log)
         assert result.status == "finished", result.error
         assert result.values["estimate"] == watch.sentence and "5" in watch.sentence

@@ -6,8 +6,6 @@ import nrrd
 import numpy as np
 import pytest
 import torch
-from engine.counterfactual_standins import SIZE, LinearSpace, image_model
-from engine.scans import GRIDS, SHEARED
 from monai.transforms import (
     Compose,
     EnsureChannelFirst,
@@ -20,13 +18,15 @@ from monai.transforms import (
     Spacing,
     SpatialPad,
 )
-from xaiengine.counterfactual.answer import choose_answer
-from xaiengine.counterfactual.frame_sequence import write_sequence
+from support.counterfactual_standins import SIZE, LinearSpace, image_model
+from support.scans import GRIDS, SHEARED
+from xaiengine.core.errors import OptionError
 from xaiengine.counterfactual.preparation import LinearPreparation, find_preparation, through_transforms
-from xaiengine.counterfactual.slice_replacement import blank_frame, slice_frame
-from xaiengine.errors import OptionError
-from xaiengine.grid import Grid
-from xaiengine.volume import Volume
+from xaiengine.counterfactual.scalar_output import choose_answer
+from xaiengine.counterfactual.series.frame_sequence import write_sequence
+from xaiengine.counterfactual.series.slice_replacement import blank_frame, slice_frame
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
 
 SPACE = LinearSpace()
 

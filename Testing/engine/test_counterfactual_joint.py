@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from engine import generator_training as small
-from xaiengine.counterfactual.training_joint import SCORE_SCALE
+from support import generator_training as small
+from xaiengine.counterfactual.training.joint import SCORE_SCALE
 
 BATCH = 32
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine.counterfactual_standins import DirectAnswer, LinearSpace
-from xaiengine.counterfactual.finding import generated_answer
-from xaiengine.counterfactual.inversion import invert
-from xaiengine.counterfactual.latent_geometry import LatentGeometry
-from xaiengine.counterfactual.setting import Setting, load_setting
-from xaiengine.session import Session
+from support.counterfactual_standins import DirectAnswer, LinearSpace
+from xaiengine.counterfactual.generator.inversion import invert
+from xaiengine.counterfactual.generator.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.generator_context import Setting, load_setting
+from xaiengine.models.session import Session
+from xaiengine.tasks.find_directions.finding import generated_answer
 
 CPU = torch.device("cpu")
 VALUES = torch.tensor([-3.0, 0.0, 2.0])

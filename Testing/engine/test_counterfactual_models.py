@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from engine.counterfactual_runs import GRID, an_image, explain, rows_of, run, use_generator
-from engine.counterfactual_standins import SIZE, DiskBrightness, disk, image_model, to_unit
 from monai.transforms import (
     EnsureChannelFirst,
     NormalizeIntensity,
     Resize,
     ScaleIntensity,
 )
-from xaiengine.progress import Progress
-from xaiengine.volume import Volume, write_volume
+from support.counterfactual_runs import GRID, an_image, explain, rows_of, run, use_generator
+from support.counterfactual_standins import SIZE, DiskBrightness, disk, image_model, to_unit
+from xaiengine.core.progress import Progress
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from xaiengine.counterfactual.series import Along, Place, smallest_flip
-from xaiengine.counterfactual.series_span import counterfactual_end, span_note, span_of, spread_shifts, usual_shifts
+from xaiengine.counterfactual.series.series import Along, Place, smallest_flip
+from xaiengine.counterfactual.series.span import counterfactual_end, span_note, span_of, spread_shifts, usual_shifts
 
 
 class Line:
@@ -39,9 +39,14 @@ def test_no_way_to_go_is_one_frame():
 
 @pytest.mark.parametrize(
     "start, slope, expected",
-    [(0.0, 1.0, (-3.0, 2.0)), (0.0, 2.0, (-1.5, 1.0)), (0.0, -1.0, (-2.0, 3.0)),
-     (-3.5, 1.0, (0.0, 5.5)), (4.0, 1.0, (-7.0, 0.0))],
-)  # fmt: skip
+    [
+        (0.0, 1.0, (-3.0, 2.0)),
+        (0.0, 2.0, (-1.5, 1.0)),
+        (0.0, -1.0, (-2.0, 3.0)),
+        (-3.5, 1.0, (0.0, 5.5)),
+        (4.0, 1.0, (-7.0, 0.0)),
+    ],
+)
 def test_usual_shifts_are_where_the_surrogate_reaches_the_ends_of_the_answers(start, slope, expected):
     assert usual_shifts(start, slope, (-3.0, 2.0)) == pytest.approx(expected)
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from engine.counterfactual_runs import GRID, SPACE, an_image, explain, figures_of, rows_of, use_generator, write_image
-from engine.counterfactual_standins import SIZE, WINDOW, DiskBrightness, disk, image_model, slope_of, stored, to_unit
-from engine.scans import GRIDS
 from monai.transforms import (
     EnsureChannelFirst,
     Orientation,
 )
 from PIL import Image
-from xaiengine.counterfactual.latent_geometry import LatentGeometry
-from xaiengine.counterfactual.setting import Setting
-from xaiengine.grid import Grid
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.volume import Volume, read_volume, write_volume
+from support.counterfactual_runs import GRID, SPACE, an_image, explain, figures_of, rows_of, use_generator, write_image
+from support.counterfactual_standins import SIZE, WINDOW, DiskBrightness, disk, image_model, slope_of, stored, to_unit
+from support.scans import GRIDS
+from xaiengine.counterfactual.generator.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.generator_context import Setting
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-from engine.dicom_series import write_multiframe, write_series, write_xray
-from engine.scans import GRIDS, SHEARED, Ball, thorax
 from pydicom.uid import JPEGLSLossless
-from xaiengine.errors import InputError
-from xaiengine.volume import read_image2d, read_volume
+from support.dicom_series import write_multiframe, write_series, write_xray
+from support.scans import GRIDS, SHEARED, Ball, thorax
+from xaiengine.core.errors import InputError
+from xaiengine.io.volume_files import read_image2d, read_volume
 
 # Slices are stacked along the cross product of rows and columns, so what is stored is always right-handed.
 STORED = {name: grid for name, grid in GRIDS.items() if grid.handedness > 0}
@@ -38,7 +38,7 @@ def test_slices_stored_from_the_far_end_are_turned_to_a_right_handed_volume(tmp_
 
 
 def test_slicer_places_the_series_as_we_do(scan, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     files = write_series(tmp_path, scan.array, scan.grid)
     read = slicer_readers.read_with_slicer(files[0], series=files)
     ours = read_volume(tmp_path)

@@ -7,20 +7,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from engine.counterfactual_standins import DIMENSION, DirectAnswer, DiskBrightness, LinearSpace, angle_cosine, slope_of
 from scipy.stats import spearmanr
-from xaiengine.counterfactual.attributes import active_subspace, attributes, sliced_inverse_regression
-from xaiengine.counterfactual.directions import Direction, FinderSettings, find, surrogate
-from xaiengine.counterfactual.directions_gradient import answer_gradients
-from xaiengine.counterfactual.directions_linear import ridge_coefficients
-from xaiengine.counterfactual.directions_scoring import area_under_curve, score_direction
-from xaiengine.counterfactual.directions_store import DirectionSet
-from xaiengine.counterfactual.directions_style import StyleSpread, channel_effects, shifted_images, style_directions
-from xaiengine.counterfactual.directions_weights import weight_directions
-from xaiengine.counterfactual.finding import weak_points
-from xaiengine.counterfactual.latent_geometry import LatentGeometry, orthogonal
-from xaiengine.counterfactual.latent_sample import LatentSample, draw_sample
-from xaiengine.errors import InputError, ModelError, OptionError
+from support.counterfactual_standins import (
+    DIMENSION,
+    DirectAnswer,
+    DiskBrightness,
+    LinearSpace,
+    angle_cosine,
+    slope_of,
+)
+from xaiengine.core.errors import InputError, ModelError, OptionError
+from xaiengine.counterfactual.directions.directions import Direction, FinderSettings, find, surrogate
+from xaiengine.counterfactual.directions.gradient import answer_gradients
+from xaiengine.counterfactual.directions.linear import ridge_coefficients
+from xaiengine.counterfactual.directions.scoring import area_under_curve, score_direction
+from xaiengine.counterfactual.directions.store import DirectionSet
+from xaiengine.counterfactual.directions.style import StyleSpread, channel_effects, shifted_images, style_directions
+from xaiengine.counterfactual.directions.weights import weight_directions
+from xaiengine.counterfactual.generator.latent_geometry import LatentGeometry, orthogonal
+from xaiengine.counterfactual.generator.latent_sample import LatentSample, draw_sample
+from xaiengine.counterfactual.series.attributes import active_subspace, attributes, sliced_inverse_regression
+from xaiengine.tasks.find_directions.finding import weak_points
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +249,8 @@ def test_an_unknown_method_is_refused_with_those_there_are(space, geometry, samp
 
 @pytest.fixture(scope="module")
 def small_space():
-    from xaiengine.counterfactual.generator import Generator, GeneratorSettings
-    from xaiengine.counterfactual.latent_space import LatentSpace
+    from xaiengine.counterfactual.generator.generator import Generator, GeneratorSettings
+    from xaiengine.counterfactual.generator.latent_space import LatentSpace
 
     torch.manual_seed(0)
     settings = GeneratorSettings(size=32, latent_size=8, mapping_layers=1, width=4, maximum_width=6, noise=False)

@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine.dissection_runs import COUNT, built, dissect, finished, labels, table
-from engine.planted_findings import FINDINGS, BuiltDetectors, finding_batch, flat_grid, model_around, write_cohort
-from engine.prediction_models import session_with
 from monai.transforms import EnsureChannelFirst, Flip, Resize, Rotate90, Spacing
+from support.dissection_runs import COUNT, built, dissect, finished, labels, table
+from support.planted_findings import FINDINGS, BuiltDetectors, finding_batch, flat_grid, model_around, write_cohort
+from support.prediction_models import session_with
+from xaiengine.app.run import run_job
 from xaiengine.attribution.placement import placed
-from xaiengine.feature_grid import feature_grid
-from xaiengine.grid import Grid
-from xaiengine.job import Job
+from xaiengine.core.job import Job
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import read_segmentation, write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
 from xaiengine.models.explained_model import ExplainedModel, Inferer
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, read_segmentation, write_segmentation
-from xaiengine.volume import Volume, read_volume, write_volume
+from xaiengine.network.feature_grid import feature_grid
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +162,13 @@ def test_two_models_given_together_are_compared(cohort, tmp_path):
     session = session_with(None)
     session.model = lambda name, device, trust=False: models[name]
     inputs = {"images": str(cohort), "second_model": "two"}
-    job = Job(task="dissect", model="one", inputs=inputs, options={"layers": ["units"], "draws": 10, "rolls": 0},
-              output=str(tmp_path / "out"))  # fmt: skip
+    job = Job(
+        task="dissect",
+        model="one",
+        inputs=inputs,
+        options={"layers": ["units"], "draws": 10, "rolls": 0},
+        output=str(tmp_path / "out"),
+    )
     result = run_job(job, session=session)
     assert result.status == "finished", result.error
     assert {row["concept"] for row in table(tmp_path / "out", "comparison")} == set(FINDINGS)
@@ -176,9 +183,14 @@ def test_without_masks_units_are_grouped_by_what_they_respond_to(cohort, tmp_pat
         weight[3], bias[3] = 2.0 * weight[1], 2.0 * bias[1]
     for method in ("factorisation", "kmeans"):
         result, dissection = finished(
-            tmp_path / method, cohort / "images", model_around(network), layers=["units"], clusters=2,
-            cluster_method=method, sheet_units=4,
-        )  # fmt: skip
+            tmp_path / method,
+            cohort / "images",
+            model_around(network),
+            layers=["units"],
+            clusters=2,
+            cluster_method=method,
+            sheet_units=4,
+        )
         groups = dissection.concept_of_unit
         assert groups[0] == groups[2] != groups[1] == groups[3]
         assert dissection.kind == "clusters" and dissection.concepts == ("pattern 1", "pattern 2")
@@ -205,8 +217,14 @@ def test_segmentation_networks_are_dissected_in_their_windows(images, tmp_path):
 
 
 def test_the_estimate_is_given_without_the_work(cohort, tmp_path):
-    job = Job(task="dissect", model="planted", inputs={"images": str(cohort)}, options={"layers": ["units"]},
-              output=str(tmp_path / "out"), only_estimate=True)  # fmt: skip
+    job = Job(
+        task="dissect",
+        model="planted",
+        inputs={"images": str(cohort)},
+        options={"layers": ["units"]},
+        output=str(tmp_path / "out"),
+        only_estimate=True,
+    )
     result = run_job(job, session=session_with(built()))
     assert result.status == "finished" and result.artifacts == []
     assert "GB of disk" in result.values["estimate"]

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine.dissection_runs import COUNT, built, dissect, finished, labels, table
-from engine.planted_findings import FINDINGS, finding_batch, flat_grid, model_around, write_cohort
 from monai.transforms import EnsureChannelFirst, ScaleIntensity
 from PIL import Image
+from support.dissection_runs import COUNT, built, dissect, finished, labels, table
+from support.planted_findings import FINDINGS, finding_batch, flat_grid, model_around, write_cohort
 from torch import nn
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.terminology import MASS
-from xaiengine.volume import Volume, write_volume
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.terminology import MASS
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 import torch
 from xaiengine.attribution.placement import placed
-from xaiengine.feature_grid import FeatureGrid, stretched
-from xaiengine.semantics.activation_store import ActivationStore, MaskStore, StoredSample
-from xaiengine.semantics.blocks import BlockGrid, Thinning
-from xaiengine.semantics.counting import ImageCounts, hit_voxels, overlaps
-from xaiengine.semantics.quantiles import sampled_window, unit_thresholds
-from xaiengine.semantics.statistics import (
-    bootstrap,
-    chance_overlaps,
-    detectors,
-    draws_of_images,
-    iou_of,
-)
+from xaiengine.network.feature_grid import FeatureGrid, stretched
+from xaiengine.semantics.dissection.activation_store import ActivationStore, MaskStore, StoredSample
+from xaiengine.semantics.dissection.blocks import BlockGrid, Thinning
+from xaiengine.semantics.dissection.counting import ImageCounts, hit_voxels, overlaps
+from xaiengine.semantics.dissection.quantiles import sampled_window, unit_thresholds
+from xaiengine.semantics.dissection.statistics import bootstrap, chance_overlaps, detectors, draws_of_images, iou_of
 
 SHAPES = {
     "whole steps": ((7, 7), (28, 28), (4.0, 4.0), (1.5, 1.5)),
@@ -134,9 +128,12 @@ def test_a_window_in_the_wrong_place_is_moved():
     for window in ((-9.0, -8.5), (50.0, 60.0), (0.0, 0.0)):
         wrong = tuple(torch.full((6,), end) for end in window)
         found = unit_thresholds(
-            lambda: ((image, grid) for image in images), 12 * 28 * 28, wrong,
-            (stacked.amin(1), stacked.amax(1)), 0.99,
-        )  # fmt: skip
+            lambda: ((image, grid) for image in images),
+            12 * 28 * 28,
+            wrong,
+            (stacked.amin(1), stacked.amax(1)),
+            0.99,
+        )
         assert plain_share_above(images, "whole steps", found.values) == pytest.approx(
             plain_share_above(images, "whole steps", right.values), abs=1e-3
         )
@@ -207,7 +204,7 @@ def counted(tmp_path: Path):
 
 def test_bootstrap_equals_one_that_keeps_all_images(counted, monkeypatch):
     counts, table, sizes = counted
-    monkeypatch.setattr("xaiengine.semantics.statistics.LARGEST_BLOCK", 97)  # several parts
+    monkeypatch.setattr("xaiengine.semantics.dissection.statistics.LARGEST_BLOCK", 97)  # several parts
     best = np.array([0, 1, 2, 0, 1])
     chance = np.array([0.05, np.nan, 0.12])
     found = bootstrap(counts, sizes, best, 0.1, chance, 30, seed=4)
@@ -244,9 +241,15 @@ def test_chance_is_what_shifted_masks_give():
     mask[3:9, 4:10] = True
     samples = [(StoredSample(n, values, voxels, (1,), mask[None]), grid) for n in range(5)]
     found = chance_overlaps(
-        samples, torch.tensor([0.5, 0.5]), np.array([1, 0]), np.array([0]),
-        np.array([180.0, 0.0]), np.array([0.0, 180.0]), rolls=400, seed=0,
-    )  # fmt: skip
+        samples,
+        torch.tensor([0.5, 0.5]),
+        np.array([1, 0]),
+        np.array([0]),
+        np.array([180.0, 0.0]),
+        np.array([0.0, 180.0]),
+        rolls=400,
+        seed=0,
+    )
     expected = 5 * 36 * 36 / 400
     assert found.mean[0] == pytest.approx(expected / (360 - expected), rel=0.15)
     assert np.isnan(found.mean[1]) and np.isnan(found.level[0])

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from engine.prediction_models import model_of, session_with
-from engine.scans import GRIDS, thorax
-from engine.segmentation_bundles import bright_bundle, bright_scan
 from host import mark_brightest
 from host.bright_lesion import write_model
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.run import run_job
-from xaiengine.volume import write_volume
+from support.prediction_models import model_of, session_with
+from support.scans import GRIDS, thorax
+from support.segmentation_bundles import bright_bundle, bright_scan
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume_files import write_volume
 
 
 def estimate(folder, task, model, scan, session=None, **options):
-    job = Job(task=task, model=str(model), inputs={"volume": str(scan)}, options=options, only_estimate=True,
-              output=str(folder / "out"))  # fmt: skip
+    job = Job(
+        task=task,
+        model=str(model),
+        inputs={"volume": str(scan)},
+        options=options,
+        only_estimate=True,
+        output=str(folder / "out"),
+    )
     result = run_job(job, session=session)
     assert result.status == "finished", result.error
     assert result.artifacts == []
@@ -60,25 +66,36 @@ def test_a_task_that_cannot_tell_says_so_and_leaves_no_files(tmp_path, monkeypat
     assert "Mark brightest" in found["estimate"]
 
 
-
-
 def test_of_checks_of_a_map(tmp_path):
     scan = write_volume(tmp_path / "scan.nrrd", thorax(GRIDS["axial"], ()))
     map_file = write_volume(tmp_path / "map.nrrd", thorax(GRIDS["axial"], ()))
     session = session_with(model_of())
     few, many = (
-        estimate(tmp_path, "evaluate-explanation", "bright ball", scan, session, explanation=str(map_file),
-                 checks=["insertion_deletion"], steps=steps)
+        estimate(
+            tmp_path,
+            "evaluate-explanation",
+            "bright ball",
+            scan,
+            session,
+            explanation=str(map_file),
+            checks=["insertion_deletion"],
+            steps=steps,
+        )
         for steps in (4, 400)
-    )  # fmt: skip
+    )
     assert 0 < few["estimated_seconds"] < many["estimated_seconds"]
     assert "passes through the model" in few["estimate"]
 
 
 def test_a_task_whose_cost_shows_only_on_the_way_is_not_run(tmp_path):
     """The folder of scans is not even looked at."""
-    job = Job(task="fit-reference", model="bright ball", options={"scans": str(tmp_path / "none")},
-              only_estimate=True, output=str(tmp_path / "out"))  # fmt: skip
+    job = Job(
+        task="fit-reference",
+        model="bright ball",
+        options={"scans": str(tmp_path / "none")},
+        only_estimate=True,
+        output=str(tmp_path / "out"),
+    )
     result = run_job(job, session=session_with(model_of()))
     assert result.status == "finished", result.error
     assert result.values["estimated_seconds"] is None and "not known before it runs" in result.values["estimate"]

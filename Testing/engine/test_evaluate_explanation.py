@@ -5,20 +5,22 @@ import csv
 import numpy as np
 import pytest
 import torch
-from engine.prediction_models import BRIGHT, model_of, session_with
-from engine.scans import Ball, thorax
+from support.prediction_models import BRIGHT, model_of, session_with
+from support.scans import Ball, thorax
+from xaiengine.app.run import run_job
 from xaiengine.attribution.case import Case
 from xaiengine.attribution.methods import METHODS
-from xaiengine.faithfulness.verdict import Check, verdict_line
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.prediction_maps.effort import Effort
-from xaiengine.prediction_maps.repeated_checks import RepeatedChecks
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.targets import ClassTarget
-from xaiengine.volume import Volume, write_volume
+from xaiengine.core.job import Job
+from xaiengine.core.progress import Progress
+from xaiengine.evaluation.evaluation_budget import Effort
+from xaiengine.evaluation.repeated_checks import RepeatedChecks
+from xaiengine.evaluation.verdict import Check, verdict_line
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
+from xaiengine.targets.targets import ClassTarget
 
 BALL = Ball(radius=11.0, value=BRIGHT)
 GRID = Grid.from_directions((24, 20, 16), (4.8, 4.8, 6.0), None, (-55.0, -46.0, -45.0))
@@ -58,8 +60,16 @@ def test_a_true_map_passes_and_its_method_is_known_from_its_result(tmp_path, spa
     result = run(tmp_path, "evaluate-explanation", model, explanation=path, truth=truth(tmp_path), **QUICK)
     assert result.status == "finished", result.error
     checks = checks_of(tmp_path)
-    assert set(checks) == {"insertion-deletion", "tiles", "sensitivity-n", "infidelity", "sensitivity-max",
-                           "randomisation", "run to run", "localisation"}  # fmt: skip
+    assert set(checks) == {
+        "insertion-deletion",
+        "tiles",
+        "sensitivity-n",
+        "infidelity",
+        "sensitivity-max",
+        "randomisation",
+        "run to run",
+        "localisation",
+    }
     for name in ("insertion-deletion", "sensitivity-n", "infidelity", "run to run", "localisation"):
         assert checks[name]["result"] == "passed", checks[name]
     assert float(checks["insertion-deletion"]["value"]) > float(checks["insertion-deletion"]["edge map"])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from xaiengine.prediction_maps.evaluation_picture import draw_evaluation
+from xaiengine.figures.evaluation_picture import draw_evaluation
 
 CURVES = {"insertion": SimpleNamespace(fractions=np.linspace(0, 1, 5), values=np.linspace(0.2, 0.9, 5))}
 SENSITIVITY = (np.array([1, 4, 16]), np.array([0.2, 0.4, 0.6]))

@@ -7,20 +7,23 @@ import nrrd
 import numpy as np
 import pytest
 import torch
-from engine.prediction_models import BRIGHT, model_of, session_with
-from engine.scans import GRIDS, LESION_POINT, Ball, lung_mask, thorax
+from support.prediction_models import BRIGHT, model_of, session_with
+from support.scans import GRIDS, LESION_POINT, Ball, lung_mask, thorax
+from xaiengine.app.run import run_job
+from xaiengine.attribution.explanation import Explanation
 from xaiengine.attribution.methods import METHODS
-from xaiengine.explanation import Explanation
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.lesions.lungs import segment_lungs
-from xaiengine.prediction_maps.scan_view import view_scan
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.targets import ClassTarget
-from xaiengine.tasks.explain_prediction import MARKED_NAMES, ExplainPredictionOptions
-from xaiengine.volume import Volume, read_volume, write_volume
+from xaiengine.core.job import Job
+from xaiengine.core.progress import Progress
+from xaiengine.inference.scan_view import view_scan
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
+from xaiengine.lesions.lungs.lungs import segment_lungs
+from xaiengine.lesions.lungs.lungs_alone import lungs_alone
+from xaiengine.targets.targets import ClassTarget
+from xaiengine.tasks.explain_prediction.options import MARKED_NAMES, ExplainPredictionOptions
 
 BALL = Ball(radius=9.0, value=BRIGHT)
 
@@ -71,8 +74,15 @@ def test_all_methods_run_in_one_job_and_point_at_the_cause(tmp_path):
     assert {text.split(" was left")[0] for text in left_out} <= {"Guided backpropagation", "Deconvolution", "CAM"}
     assert len(rows_of(result, tmp_path, "agreement")) == len(table) * (len(table) - 1) // 2
     grid = read_volume(scan).grid
-    near = np.linalg.norm(np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1) @ grid.affine[:3, :3].T
-                          + grid.affine[:3, 3] - LESION_POINT, axis=-1) < 22  # fmt: skip
+    near = (
+        np.linalg.norm(
+            np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1) @ grid.affine[:3, :3].T
+            + grid.affine[:3, 3]
+            - LESION_POINT,
+            axis=-1,
+        )
+        < 22
+    )
     for item in result.artifacts:
         if item.kind != "volume" or item.role == "attribution" or item.units.endswith("input unit"):
             continue
@@ -187,13 +197,13 @@ def test_a_model_trained_on_lungs_sees_the_lungs_alone(tmp_path):
     lungs_only = model_of(spacing=None, defaults={"quantify-lesions": {"outside_lungs": -1000}})
     grid = GRIDS["axial"]
     scan = thorax(grid, (BALL,))
-    view = view_scan(scan, lungs_only)
+    view = view_scan(scan, lungs_only, shown_part=lungs_alone)
     inside = segment_lungs(scan.array, grid).combined
     shown = view.samples[0, 0].numpy()
     assert "trained on lungs alone" in view.note
     assert (shown[~inside] == 0).all() and shown[inside].max() > 0
     assert view.volume is scan
-    assert view_scan(scan, model_of(spacing=None)).note == ""
+    assert view_scan(scan, model_of(spacing=None), shown_part=lungs_alone).note == ""
 
 
 def test_an_image_of_one_slice_is_explained(tmp_path):

@@ -2,30 +2,18 @@ import captum.metrics
 import numpy as np
 import pytest
 import torch
-from engine.small_networks import LinearModel, SmallClassifier, images, seeded
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity as skimage_ssim
+from support.small_networks import LinearModel, SmallClassifier, images, seeded
 from xaiengine.attribution.forward import TargetForward
-from xaiengine.errors import InputError, ModelError
-from xaiengine.faithfulness.controls import edge_map, random_map, smoothness_of
-from xaiengine.faithfulness.curves import (
-    GameSetting,
-    deletion,
-    insertion,
-    insertion_deletion,
-    ranks_of,
-    tile_curves,
-)
-from xaiengine.faithfulness.localisation import (
-    average_precision,
-    effective_heat_ratio,
-    found_causes,
-    localisation,
-)
-from xaiengine.faithfulness.randomisation import cascading_randomisation
-from xaiengine.faithfulness.sensitivity import infidelity, run_to_run, sensitivity_max, sensitivity_n
-from xaiengine.faithfulness.similarity import spearman, structural_similarity, top_overlap
-from xaiengine.targets import ClassTarget
+from xaiengine.core.errors import InputError, ModelError
+from xaiengine.core.similarity import spearman, structural_similarity, top_overlap
+from xaiengine.evaluation.controls import edge_map, random_map, smoothness_of
+from xaiengine.evaluation.curves import GameSetting, deletion, insertion, insertion_deletion, ranks_of, tile_curves
+from xaiengine.evaluation.localisation import average_precision, effective_heat_ratio, found_causes, localisation
+from xaiengine.evaluation.randomisation import cascading_randomisation
+from xaiengine.evaluation.sensitivity import infidelity, run_to_run, sensitivity_max, sensitivity_n
+from xaiengine.targets.targets import ClassTarget
 
 
 @pytest.fixture(params=[(8, 10), (6, 8, 4)])

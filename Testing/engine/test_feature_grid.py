@@ -5,8 +5,8 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121, ResNet, SEResNet50, UNet, ViT
 from torch import nn
-from xaiengine.errors import ModelError
-from xaiengine.feature_grid import feature_grid
+from xaiengine.core.errors import ModelError
+from xaiengine.network.feature_grid import feature_grid
 
 
 def conv(kernel, stride, padding, dims=2, channels=(1, 1)):

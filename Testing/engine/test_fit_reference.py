@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from engine.lesion_patients import grid_of, patient
 from host.bright_lesion import write_model
-from xaiengine.attribution.reference_store import find_statistics, stored_path
-from xaiengine.attribution.statistics import ReferenceStatistics
-from xaiengine.job import Job
+from support.lesion_patients import grid_of, patient
+from xaiengine.app.run import run_job
+from xaiengine.attribution.bottleneck.reference_store import find_statistics, stored_path
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics
+from xaiengine.core.job import Job
+from xaiengine.inference.preprocessing import preprocess
+from xaiengine.io.volume_files import write_volume
 from xaiengine.models import load_model
-from xaiengine.preprocessing import preprocess
-from xaiengine.run import run_job
-from xaiengine.volume import write_volume
 
 LAYER = "net.layer_0"
 
@@ -44,7 +44,7 @@ def fit(cohort, model_folder, output, **options):
 
 def activations(cohort, model):
     """Every activation of the layer over the readable scans, by a plain forward of the first block."""
-    from xaiengine.volume import read_volume
+    from xaiengine.io.volume_files import read_volume
 
     found = []
     for path in sorted(cohort.glob("scan*.nrrd")):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine import generator_training as small
-from xaiengine.attribution.statistics import ReferenceStatistics
-from xaiengine.counterfactual.checkpoint import GeneratorDescription, save_generator
-from xaiengine.counterfactual.directions import Direction
-from xaiengine.counterfactual.directions_store import DirectionSet
-from xaiengine.counterfactual.training_checkpoint import STATE_FILE, save_state
-from xaiengine.errors import ResourceError
-from xaiengine.tensor_file import write_tensors
+from support import generator_training as small
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics
+from xaiengine.core.errors import ResourceError
+from xaiengine.counterfactual.directions.directions import Direction
+from xaiengine.counterfactual.directions.store import DirectionSet
+from xaiengine.counterfactual.generator.checkpoint import GeneratorDescription, save_generator
+from xaiengine.counterfactual.training.checkpoint import STATE_FILE, save_state
+from xaiengine.io.tensor_file import write_tensors
 
 FULL = Path("/dev/full")
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason=f"{sys.platform} has no device that is always full")

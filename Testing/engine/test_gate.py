@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from xaiengine.lesions.gate import gated_slices
+from xaiengine.lesions.slice_selection import gated_slices
 
 PROBABILITY = np.array([0.1, 0.9, 0.1, 0.5, 0.6, 0.45, 0.1, 0.45, 0.95, 0.5, 0.3, 0.8])
 
@@ -28,7 +28,7 @@ def test_a_scan_without_slices_above_the_gate_gives_none():
 
 
 def test_a_component_needs_a_peak():
-    from engine.lesion_patients import grid_of
+    from support.lesion_patients import grid_of
     from xaiengine.lesions.components import find_lesions
 
     grid = grid_of((1.0, 1.0, 1.0), (20, 20, 20))

@@ -8,19 +8,19 @@ import pickle
 
 import pytest
 import torch
-from engine.oracles import plain_stylegan2
-from xaiengine.counterfactual.checkpoint import (
+from support.oracles import plain_stylegan2
+from xaiengine.core.errors import ModelError, TrustError, XAIError
+from xaiengine.counterfactual.generator.checkpoint import (
     DESCRIPTION,
     ENCODER_FILE,
     GENERATOR_FILE,
     GeneratorDescription,
-    load_generator,
     save_generator,
 )
-from xaiengine.counterfactual.encoder import Encoder
-from xaiengine.counterfactual.generator import Generator, GeneratorSettings
-from xaiengine.counterfactual.latent_space import LatentSpace, LatentStatistics
-from xaiengine.errors import ModelError, TrustError, XAIError
+from xaiengine.counterfactual.generator.encoder import Encoder
+from xaiengine.counterfactual.generator.generator import Generator, GeneratorSettings
+from xaiengine.counterfactual.generator.latent_space import LatentSpace, LatentStatistics
+from xaiengine.counterfactual.generator.loading import load_generator
 
 SMALL = {"size": 32, "latent_size": 6, "width": 4, "maximum_width": 8}
 LATENT = 12

@@ -5,9 +5,9 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
-from engine.scans import GRIDS, SHEARED
-from xaiengine.errors import InputError
-from xaiengine.grid import Grid
+from support.scans import GRIDS, SHEARED
+from xaiengine.core.errors import InputError
+from xaiengine.io.grid import Grid
 
 ALL_GRIDS = {**GRIDS, "sheared": SHEARED}
 

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from xaiengine.errors import CancelledError, InputError, OptionError
-from xaiengine.job import Job, read_job, read_result
-from xaiengine.options import TaskOptions, given, option
-from xaiengine.output import OutputFolder, csv_text
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
+from xaiengine.app.run import run_job
+from xaiengine.core.errors import CancelledError, InputError, OptionError
+from xaiengine.core.job import Job, read_job, read_result
+from xaiengine.core.options import TaskOptions, given, option
+from xaiengine.core.output import OutputFolder, csv_text
+from xaiengine.core.progress import Progress
 from xaiengine.tasks import TASKS, Context, Outcome, Task, find_task
 
 
@@ -32,7 +32,7 @@ class WriteTask(Task):
 
 @pytest.fixture
 def write_task(monkeypatch):
-    monkeypatch.setattr("xaiengine.run.find_task", lambda name: WriteTask())
+    monkeypatch.setattr("xaiengine.app.run.find_task", lambda name: WriteTask())
     monkeypatch.setattr(WriteTask, "then", staticmethod(lambda context: None))
     return WriteTask
 
@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_is_said(tmp_path, write_task, monkeypatch):
     def full(*arguments, **more):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("xaiengine.output.write_text_atomically", full)
+    monkeypatch.setattr("xaiengine.core.output.write_text_atomically", full)
     result = run_job(job_in(tmp_path))
     assert result.error.kind == "resource" and "full" in result.error.message
     assert files_of(tmp_path / "out") == ["result.json"]
@@ -171,7 +171,7 @@ def test_cancel_arrives_at_the_next_report(tmp_path, write_task, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_option_of_every_task_has_a_title_and_a_description(name):
-    from xaiengine.describe import option_fields
+    from xaiengine.app.describe import option_fields
 
     for field in option_fields(find_task(name).Options):
         assert field.title and len(field.description) > 10, field.name

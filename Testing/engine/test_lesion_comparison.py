@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from xaiengine.errors import InputError
-from xaiengine.grid import Grid
+from xaiengine.core.errors import InputError
+from xaiengine.io.grid import Grid
 from xaiengine.lesions.comparison import compare_lesions
 from xaiengine.lesions.components import label_mask
-from xaiengine.lesions.lungs import Lungs
+from xaiengine.lesions.lungs.lungs import Lungs
 from xaiengine.lesions.quantify import quantify_lesions
-from xaiengine.lesions.seeds import spread_over_seeds
+from xaiengine.lesions.repeatability import spread_over_seeds
 
 GRID = Grid.from_directions((30, 20, 20), (2.0, 1.0, 1.0), None, (5.0, 6.0, 7.0))
 

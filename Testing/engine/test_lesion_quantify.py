@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine.scans import GRIDS
-from xaiengine.errors import InputError, OptionError
-from xaiengine.grid import Grid
+from support.scans import GRIDS
+from xaiengine.core.errors import InputError, OptionError
+from xaiengine.io.grid import Grid
 from xaiengine.lesions.components import Refinement, find_lesions, label_mask, smoothed_density
-from xaiengine.lesions.lungs import Lungs
+from xaiengine.lesions.lungs.lungs import Lungs
 from xaiengine.lesions.quantify import BOTH_LUNGS, LEFT_LUNG, RIGHT_LUNG, max_diameter, quantify_lesions
 
 FINE = Grid.from_directions((40, 36, 44), (1.0, 1.0, 1.0), None, (-20.0, -18.0, -22.0))
@@ -226,7 +226,9 @@ def test_largest_diameter_equals_the_largest_of_all_distances(shape):
     mask[tuple(slice(1, 1 + size) for size in shape)] = True
     faces = [
         grid.index_to_ras(voxel + np.eye(3)[axis] * half)
-        for voxel in np.argwhere(mask) for axis in range(3) for half in (-0.5, 0.5)
+        for voxel in np.argwhere(mask)
+        for axis in range(3)
+        for half in (-0.5, 0.5)
     ]
     longest = max(np.linalg.norm(a - b) for a in faces for b in faces)
     assert max_diameter(mask, grid) == pytest.approx(longest)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from xaiengine.errors import OptionError
+from xaiengine.core.errors import OptionError
 from xaiengine.lesions.severity import classify_severity
 
 
 @pytest.mark.parametrize(
     ("percent", "label"),
     [
-        (0.0, "CT-0"), (0.0999, "CT-0"), (0.1, "CT-1"), (25.0, "CT-1"), (25.0001, "CT-2"), (50.0, "CT-2"),
-        (50.0001, "CT-3"), (75.0, "CT-3"), (75.0001, "CT-4"), (100.0, "CT-4"),
+        (0.0, "CT-0"),
+        (0.0999, "CT-0"),
+        (0.1, "CT-1"),
+        (25.0, "CT-1"),
+        (25.0001, "CT-2"),
+        (50.0, "CT-2"),
+        (50.0001, "CT-3"),
+        (75.0, "CT-3"),
+        (75.0001, "CT-4"),
+        (100.0, "CT-4"),
     ],
 )
 def test_a_burden_on_a_bound_belongs_to_the_lower_class(percent, label):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
-from xaiengine.errors import InputError, OptionError
+from xaiengine.core.errors import InputError, OptionError
 from xaiengine.lesions.threshold import absolute_threshold, calibrated_threshold, otsu_threshold
 
 

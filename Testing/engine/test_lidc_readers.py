@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from demo.lidc_readers import SCAN_GRID, filled_polygon, find_database, readers_mask
 from skimage.draw import polygon
-from xaiengine.grid import Grid
+from xaiengine.io.grid import Grid
 
 OTHER_VOTES = Path(os.environ.get("SLICERXAI_TEST_DATA", ".")) / "lidc" / "lidc0001_votes.npz"
 """The same votes, made with scikit-image's polygons, where this machine has them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from xaiengine.look_distance import distance_curve, receptive_field, signed_distance
+from xaiengine.evaluation.attention_distance import distance_curve, receptive_field
+from xaiengine.io.distance import signed_distance
 
 
 def plane_mask(size=(40, 8, 8), depth=10):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine.scans import GRIDS, SHEARED, Ball, lung_mask, thorax
 from scipy import ndimage
-from xaiengine.errors import InputError
-from xaiengine.grid import Grid
-from xaiengine.lesions.lungs import segment_lungs
-from xaiengine.lesions.sides import LEFT, RIGHT, split_sides
-from xaiengine.volume import Volume, read_volume
+from support.scans import GRIDS, SHEARED, Ball, lung_mask, thorax
+from xaiengine.core.errors import InputError
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume
+from xaiengine.lesions.lungs.lungs import segment_lungs
+from xaiengine.lesions.lungs.sides import LEFT, RIGHT, split_sides
 
 TESTING = Path(__file__).parents[1]
 OTHER_SCANS = Path(os.environ.get("SLICERXAI_TEST_DATA", "none")) / "totalsegmentator"
@@ -172,9 +173,7 @@ def test_a_mass_at_the_pleura_lies_inside(chest):
 def test_planted_consolidations_lie_mostly_inside_and_no_organ_does(chest, planting, kind, burden, inside):
     scan, labels = chest
     lobes = np.isin(labels, LEFT_LOBES + RIGHT_LOBES)
-    planted = planting.plant(
-        scan.array, lobes, scan.grid.spacing, np.random.default_rng(1), kind=kind, burden=burden
-    )
+    planted = planting.plant(scan.array, lobes, scan.grid.spacing, np.random.default_rng(1), kind=kind, burden=burden)
     lungs = segment_lungs(planted.hu, scan.grid)
     assert lungs.combined[planted.lesions].mean() > inside
     assert lungs.combined[labels == HEART].mean() < 0.06

@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.networks.nets import resnet18
 from safetensors.torch import save_file
-from xaiengine.errors import ModelError
+from xaiengine.core.errors import ModelError
 from xaiengine.models import find_model, load_model
 
 NETWORK = {

@@ -66,10 +66,10 @@ def test_chest_xray_networks_are_read_from_their_pickles_without_running_them(tm
 
 
 def test_chest_xrays_are_prepared_rows_first(tmp_path):
-    from xaiengine.grid import Grid
-    from xaiengine.models.xrayvision import XrayPreprocessing
-    from xaiengine.preprocessing import preprocess
-    from xaiengine.volume import Volume
+    from xaiengine.inference.preprocessing import preprocess
+    from xaiengine.io.grid import Grid
+    from xaiengine.io.volume import Volume
+    from xaiengine.models.formats.xrayvision import XrayPreprocessing
 
     array = np.zeros((300, 260, 1), np.uint8)  # i to the right, j downwards
     array[200:240, 30:60] = 255

@@ -5,10 +5,10 @@ import zipfile
 
 import pytest
 import torch
-from engine.format_networks import TRANSFORMS, UNET, describe, relative, small_batch, small_network
 from monai.networks.nets import SegResNet
+from support.format_networks import TRANSFORMS, UNET, describe, relative, small_batch, small_network
 from torch import nn
-from xaiengine.errors import ModelError, TrustError
+from xaiengine.core.errors import ModelError, TrustError
 from xaiengine.models import load_model
 
 
@@ -82,7 +82,7 @@ def test_an_exported_network_with_foreign_calls_is_refused(exported, found, put,
 
 
 def test_an_exported_network_with_code_among_its_example_inputs_is_refused(exported, tmp_path):
-    from engine.hostile_corpus import Payload, saved
+    from support.hostile_corpus import Payload, saved
 
     canary = tmp_path / "canary"
     payload = saved(((Payload(open, str(canary), "w"),), {}))

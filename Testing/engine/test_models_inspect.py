@@ -6,14 +6,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from engine.organ_network import UNET, describe_organ, organ_weights
 from monai.networks.nets import (
     UNet,
 )
+from support.organ_network import UNET, describe_organ, organ_weights
 from torch import nn
-from xaiengine.commands_models import cache_command, describe_model_command, inspect_command
-from xaiengine.errors import ModelError, OptionError
-from xaiengine.inspection import inspect_model
+from xaiengine.app.commands_models import cache_command, describe_model_command, inspect_command
+from xaiengine.app.inspection import inspect_model
+from xaiengine.core.errors import ModelError, OptionError
 from xaiengine.models import load_model
 
 
@@ -83,9 +83,9 @@ def test_a_scan_of_other_channels_is_refused(described, tmp_path):
     content["channel_names"] = ["T1", "T2"]
     torch.save(UNet(**{**UNET, "in_channels": 2}).state_dict(), described)
     described.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
-    from xaiengine.grid import Grid
-    from xaiengine.models.prediction import predict_scan
-    from xaiengine.preprocessing import Preprocessed
+    from xaiengine.inference.prediction import predict_scan
+    from xaiengine.inference.preprocessing import Preprocessed
+    from xaiengine.io.grid import Grid
 
     grid = Grid(values.shape[1:], np.eye(4))
     model = load_model(described)
@@ -140,8 +140,8 @@ def test_describe_model_refuses_flags_that_make_no_sense(weights, flag):
 
 
 def test_questions_are_asked_on_a_terminal(weights):
-    from xaiengine.describe_model import described as describe
-    from xaiengine.describe_model import parser
+    from xaiengine.app.describe_model import described as describe
+    from xaiengine.app.describe_model import parser
 
     answers = {
         "Which MONAI network": "UNet",

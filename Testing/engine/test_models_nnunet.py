@@ -9,13 +9,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from xaiengine.errors import ModelError, TrustError
+from xaiengine.core.errors import ModelError, TrustError
+from xaiengine.inference.prediction import predict_scan
+from xaiengine.inference.preprocessing import preprocess
+from xaiengine.io.volume_files import read_volume
 from xaiengine.models import load_model
-from xaiengine.models.nnunet_preparation import coarse_axis
-from xaiengine.models.nnunet_windows import window_starts, window_weights
-from xaiengine.models.prediction import predict_scan
-from xaiengine.preprocessing import preprocess
-from xaiengine.volume import read_volume
+from xaiengine.models.formats.nnunet_preparation import coarse_axis
+from xaiengine.models.formats.nnunet_windows import window_starts, window_weights
 
 pytest.importorskip("dynamic_network_architectures", reason="pip install --no-deps dynamic-network-architectures")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from engine.format_networks import relative
+from support.format_networks import relative
 from torch import nn
-from xaiengine.errors import ModelError, TrustError
+from xaiengine.core.errors import ModelError, TrustError
 from xaiengine.models import load_model
 
 

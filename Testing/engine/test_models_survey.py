@@ -1,9 +1,7 @@
 """A look at a network without its data: default layers, operations, shapes, and the prediction in what it returns."""
 
-
 import pytest
 import torch
-from engine.organ_network import UNET, describe_organ, organ_weights
 from monai.networks.nets import (
     AttentionUnet,
     DenseNet121,
@@ -16,9 +14,10 @@ from monai.networks.nets import (
     VNet,
     resnet18,
 )
+from support.organ_network import UNET, describe_organ, organ_weights
 from torch import nn
-from xaiengine.errors import ModelError
-from xaiengine.inspection import inspect_model
+from xaiengine.app.inspection import inspect_model
+from xaiengine.core.errors import ModelError
 from xaiengine.models import load_model
 from xaiengine.models.layer_choice import matching_layers, suggested_layers
 from xaiengine.models.layer_survey import example_shapes, reduction, survey

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from engine.format_networks import TRANSFORMS, UNET, describe, relative, small_batch
 from monai.networks.nets import UNet
-from xaiengine.errors import ModelError, TrustError
+from support.format_networks import TRANSFORMS, UNET, describe, relative, small_batch
+from xaiengine.core.errors import ModelError, TrustError
 from xaiengine.models import load_model
 
 

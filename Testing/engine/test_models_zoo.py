@@ -7,12 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from engine.zoo_bundles import SLOW, ZOO, write_bundle
 from monai.bundle import ConfigParser
+from support.zoo_bundles import SLOW, ZOO, write_bundle
+from xaiengine.inference.prediction import predict_scan
+from xaiengine.inference.preprocessing import preprocess
+from xaiengine.io.volume_files import read_volume
 from xaiengine.models import load_model
-from xaiengine.models.prediction import predict_scan
-from xaiengine.preprocessing import preprocess
-from xaiengine.volume import read_volume
 
 
 @pytest.fixture(scope="module")

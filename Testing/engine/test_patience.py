@@ -6,14 +6,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from engine.scans import GRIDS, thorax
-from xaiengine.errors import CancelledError, InputError
-from xaiengine.job import Job
-from xaiengine.lesions import regions, report
-from xaiengine.lesions.lungs import segment_lungs
-from xaiengine.patience import interruptibly
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
+from support.scans import GRIDS, thorax
+from xaiengine.app.run import run_job
+from xaiengine.core.cancellation import interruptibly
+from xaiengine.core.errors import CancelledError, InputError
+from xaiengine.core.job import Job
+from xaiengine.core.progress import Progress
+from xaiengine.lesions import regions
+from xaiengine.lesions.lungs.lungs import segment_lungs
+from xaiengine.tasks.quantify_lesions import report
 
 CHEST = Path(__file__).resolve().parents[1] / "data" / "chest_cta.nrrd"
 PATIENCE_SECONDS = 60.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import matplotlib.image
 import numpy as np
 import pytest
-from engine.scans import GRIDS
-from xaiengine.grid import Grid
-from xaiengine.picture import PLANES, cut_through, overlay_picture
-from xaiengine.volume import Volume
+from support.scans import GRIDS
+from xaiengine.figures.scan_picture import PLANES, cut_through, overlay_picture
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
 
 AXIAL, CORONAL, SAGITTAL = range(3)
 REACH_MM = 12.0
@@ -50,9 +50,7 @@ def test_right_is_left_front_is_up_and_head_is_up_by_the_true_distance(name):
 
 
 def test_letters_name_the_sides_that_the_patient_shows():
-    assert [plane.letters for plane in PLANES] == [
-        ("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I")
-    ]
+    assert [plane.letters for plane in PLANES] == [("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I")]
 
 
 def test_a_plane_equals_the_slice_it_is():

@@ -14,13 +14,13 @@ import monai.transforms as mt  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from engine.scans import GRIDS, SHEARED, Ball, coordinates, smooth_field, thorax  # noqa: E402
 from monai.data import MetaTensor  # noqa: E402
 from scipy import ndimage  # noqa: E402
-from xaiengine.errors import ModelError  # noqa: E402
-from xaiengine.grid import Grid  # noqa: E402
-from xaiengine.preprocessing import preprocess, restore  # noqa: E402
-from xaiengine.volume import Volume  # noqa: E402
+from support.scans import GRIDS, SHEARED, Ball, coordinates, smooth_field, thorax  # noqa: E402
+from xaiengine.core.errors import ModelError  # noqa: E402
+from xaiengine.inference.preprocessing import preprocess, restore  # noqa: E402
+from xaiengine.io.grid import Grid  # noqa: E402
+from xaiengine.io.volume import Volume  # noqa: E402
 
 ALL_GRIDS = {**GRIDS, "sheared": SHEARED}
 
@@ -53,8 +53,9 @@ EXACT = {
     "three quarter turns": lambda: [mt.Rotate90(3, (1, 2))],
     "rotation": lambda: [mt.Rotate((0.1, 0.2, 0.3), mode="bilinear", padding_mode="border")],
     "affine": lambda: [
-        mt.Affine((0.1, 0.2, 0.3), None, (1, 2, 3), (0.9, 1.1, 1), mode="bilinear", padding_mode="border",
-                  image_only=True)
+        mt.Affine(
+            (0.1, 0.2, 0.3), None, (1, 2, 3), (0.9, 1.1, 1), mode="bilinear", padding_mode="border", image_only=True
+        )
     ],
     "a usual chain": lambda: [
         mt.Compose([mt.Orientation("RAS"), mt.Spacing((2.2, 2.2, 3.1)), mt.CropForeground(lambda image: image > -40)]),
@@ -68,7 +69,7 @@ EXACT = {
         mt.Spacingd(["image", "label"], (2.2, 2.2, 3.1), mode=("bilinear", "nearest")),
         mt.Resized("image", (40, 40, 40), mode="trilinear"),
     ],
-}  # fmt: skip
+}
 
 
 def between_centers(source: Grid, target: Grid) -> np.ndarray:

@@ -3,9 +3,9 @@
 import io
 
 import pytest
-from xaiengine.console import ConsoleProgress, duration
-from xaiengine.errors import CancelledError
-from xaiengine.progress import Progress, RepeatedProgress
+from xaiengine.core.console import ConsoleProgress, duration
+from xaiengine.core.errors import CancelledError
+from xaiengine.core.progress import Progress, RepeatedProgress
 
 
 class Clock:

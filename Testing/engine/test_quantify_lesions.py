@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine.lesion_patients import LESION_AT, RADIUS, SHAPE, grid_of, patient
 from host.bright_lesion import write_model
-from xaiengine.errors import ModelError, OptionError
+from support.lesion_patients import LESION_AT, RADIUS, SHAPE, grid_of, patient
+from xaiengine.core.errors import ModelError, OptionError
+from xaiengine.io.segmentation import Mask, Segmentation
 from xaiengine.lesions.pipeline import quantify_scan, scan_units
 from xaiengine.lesions.regions import LungRegions, lung_regions
 from xaiengine.lesions.settings import LesionSettings, MethodSettings, lesion_settings
 from xaiengine.models import load_model
-from xaiengine.segmentation import Mask, Segmentation
-from xaiengine.tasks.quantify_lesions import QuantifyLesionsOptions
+from xaiengine.tasks.quantify_lesions.options import QuantifyLesionsOptions
 
 
 @pytest.fixture(scope="module")

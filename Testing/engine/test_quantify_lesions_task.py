@@ -11,13 +11,14 @@ import nrrd
 import numpy as np
 import pytest
 import torch
-from engine.lesion_patients import LESION_AT, SHAPE, patient
 from host.bright_lesion import write_model
-from xaiengine.grid import Grid
-from xaiengine.job import Job, read_result
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, read_segmentation, write_segmentation
-from xaiengine.volume import read_volume, write_volume
+from support.lesion_patients import LESION_AT, SHAPE, patient
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job, read_result
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import read_segmentation, write_segmentation
+from xaiengine.io.volume_files import read_volume, write_volume
 
 ENGINE = Path(__file__).resolve().parents[2] / "SlicerXAI"
 

@@ -7,11 +7,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from engine.scans import GRIDS, SHEARED, coordinates, smooth_field
 from scipy import ndimage
-from xaiengine.errors import OptionError
-from xaiengine.grid import Grid
-from xaiengine.resample import resample
+from support.scans import GRIDS, SHEARED, coordinates, smooth_field
+from xaiengine.core.errors import OptionError
+from xaiengine.io.grid import Grid
+from xaiengine.io.resample import resample
 
 ALL_GRIDS = {**GRIDS, "sheared": SHEARED}
 

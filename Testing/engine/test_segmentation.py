@@ -8,13 +8,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from engine.scans import GRIDS, Ball, lung_mask, thorax
 from slicerio import segmentation as slicerio_segmentation
-from xaiengine.errors import InputError
-from xaiengine.grid import Grid
-from xaiengine.segmentation import Mask, Segment, Segmentation, read_segmentation, write_segmentation
-from xaiengine.terminology import LEFT_LUNG, RIGHT_LUNG, Code, lung_lesion
-from xaiengine.volume import write_volume
+from support.scans import GRIDS, Ball, lung_mask, thorax
+from xaiengine.core.errors import InputError
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segment, Segmentation
+from xaiengine.io.segmentation_files import read_segmentation, write_segmentation
+from xaiengine.io.terminology import LEFT_LUNG, RIGHT_LUNG, Code, lung_lesion
+from xaiengine.io.volume_files import write_volume
 
 SAMPLES = Path(find_spec("slicerio").origin).parent / "data"
 
@@ -105,7 +106,7 @@ def test_a_segmentation_comes_back_as_it_was(segmentation, tmp_path):
 
 
 def test_slicer_shows_names_colors_terminology_and_place(segmentation, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     path = write_segmentation(tmp_path / "thorax.seg.nrrd", segmentation)
     scene, node = slicer_readers.read_segmentation_with_slicer(path)
     shown = node.GetSegmentation()
@@ -128,7 +129,7 @@ def sorted_points(points: np.ndarray) -> np.ndarray:
 
 
 def test_we_read_what_slicer_saved_again(axial, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     path = write_segmentation(tmp_path / "thorax.seg.nrrd", axial)
     scene, node = slicer_readers.read_segmentation_with_slicer(path)
     storage = slicer_readers.slicer.vtkMRMLSegmentationStorageNode()
@@ -177,7 +178,7 @@ def test_equal_segmentations_give_equal_bytes(axial, tmp_path):
 
 
 def test_a_segmentation_without_segments_can_be_written(tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     empty = Segmentation.from_masks([], GRIDS["axial"])
     path = write_segmentation(tmp_path / "none.seg.nrrd", empty)
     assert read_segmentation(path).segments == ()
@@ -186,7 +187,7 @@ def test_a_segmentation_without_segments_can_be_written(tmp_path):
 
 
 def test_an_empty_segment_beside_a_full_one_stays(axial, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     nothing = Mask("nothing", np.zeros(axial.grid.shape, bool))
     both = Segmentation.from_masks([nothing, Mask("lung", axial.mask("left lung"))], axial.grid)
     path = write_segmentation(tmp_path / "both.seg.nrrd", both)
@@ -222,7 +223,7 @@ def test_files_of_slicer_4_have_a_layer_for_each_segment(axial, tmp_path):
 
 @pytest.mark.parametrize("name", ["two\nlines", "back\\slash", "back\\nslash", "a := b | c", "肺", ""])
 def test_any_name_comes_back_as_it_was(name, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     grid = GRIDS["axial"]
     path = write_segmentation(tmp_path / "a.seg.nrrd", Segmentation.from_masks([Mask(name, lung_mask(grid))], grid))
     assert read_segmentation(path).names == (name,)
@@ -239,8 +240,9 @@ def test_a_segmentation_comes_to_the_grid_of_the_scan(axial, name):
     assert moved.grid is GRIDS[name]
     expected = lung_mask(GRIDS[name]) & GRIDS["axial"].contains(
         np.moveaxis(np.stack(np.meshgrid(*map(np.arange, GRIDS[name].shape), indexing="ij")), 0, -1)
-        @ GRIDS[name].affine[:3, :3].T + GRIDS[name].origin
-    )  # fmt: skip
+        @ GRIDS[name].affine[:3, :3].T
+        + GRIDS[name].origin
+    )
     found = moved.union(["left lung", "right lung"])
     dice = 2 * (found & expected).sum() / (found.sum() + expected.sum())
     assert dice > 0.93

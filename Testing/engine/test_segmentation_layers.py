@@ -10,19 +10,23 @@ from monai.inferers import sliding_window_inference
 from monai.networks.nets import BasicUNet
 from torch import nn
 from xaiengine.attribution.backpropagation import deep_lift, guided_backpropagation
-from xaiengine.attribution.bottleneck import BottleneckSettings
+from xaiengine.attribution.bottleneck.bottleneck import BottleneckSettings
+from xaiengine.attribution.bottleneck.segmentation_bottleneck import (
+    bottleneck_layer,
+    cuts_every_path,
+    segmentation_bits,
+)
 from xaiengine.attribution.cam import WEIGHTS, cam_maps
 from xaiengine.attribution.layer import LayerSettings, layer_attribution
-from xaiengine.attribution.segmentation_bottleneck import bottleneck_layer, cuts_every_path, segmentation_bits
 from xaiengine.attribution.segmentation_windowwise import layer_over_windows, over_windows
-from xaiengine.errors import ModelError
-from xaiengine.grid import Grid
+from xaiengine.core.errors import ModelError
+from xaiengine.inference.window_layers import lay_cells, layer_features
+from xaiengine.inference.window_layout import lay_windows
+from xaiengine.inference.window_output import WindowNetwork
+from xaiengine.inference.windows import WindowedModel
+from xaiengine.io.grid import Grid
 from xaiengine.models.explained_model import Inferer
-from xaiengine.segmentation_targets import SoftVolumeTarget, VoxelTarget
-from xaiengine.window_layers import lay_cells, layer_features
-from xaiengine.window_layout import lay_windows
-from xaiengine.window_output import WindowNetwork
-from xaiengine.windows import WindowedModel
+from xaiengine.targets.segmentation_targets import SoftVolumeTarget, VoxelTarget
 
 torch.set_num_threads(1)
 WINDOWS = Inferer("sliding_window", roi_size=(8, 8, 8), overlap=0.5, blending="gaussian")
@@ -32,9 +36,13 @@ WINDOWS = Inferer("sliding_window", roi_size=(8, 8, 8), overlap=0.5, blending="g
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 6, 2, stride=2), nn.ReLU(),
-        nn.Upsample(scale_factor=2), nn.Conv3d(6, 2, 3, padding=1),
-    ).eval()  # fmt: skip
+        nn.Conv3d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv3d(4, 6, 2, stride=2),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=2),
+        nn.Conv3d(6, 2, 3, padding=1),
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +227,15 @@ def test_bits_are_needed_where_the_segmentation_is_decided():
     module, windows = windowed(network, image)
     target = VoxelTarget("structure", structure, 1, "sigmoid")
     found, lattice = segmentation_bits(
-        module, windows, image, target, structure, 0, "0",
+        module,
+        windows,
+        image,
+        target,
+        structure,
+        0,
+        "0",
         settings=BottleneckSettings(mode="reference", steps=15, seed=1, sigma=0.5),
-    )  # fmt: skip
+    )
     assert lattice.shape == (12, 8, 8)
     bits = found.map[0, 0]
     inside, outside = float(bits[structure].mean()), float(bits[9:].mean())

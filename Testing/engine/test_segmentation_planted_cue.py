@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from engine.planted_cue import accuracy, cue_rank, cue_scan, explaining, map_of, random_network, trained_network
 from scipy.stats import spearmanr
+from support.planted_cue import accuracy, cue_rank, cue_scan, explaining, map_of, random_network, trained_network
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.slow

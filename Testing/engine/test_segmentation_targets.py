@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from xaiengine.errors import ModelError
-from xaiengine.segmentation_targets import (
+from xaiengine.core.errors import ModelError
+from xaiengine.targets.segmentation_targets import (
     SoftDiceTarget,
     SoftVolumeTarget,
     VoxelTarget,
@@ -44,14 +44,18 @@ def test_values_follow_their_definitions(output, mask):
         (VoxelTarget("", mask, 3, index=1), logits[1][inside].mean()),
         (VoxelTarget("", mask, 3, index=1, mean=False), logits[1][inside].sum()),
         (VoxelTarget("", mask, 3, index=1, against=2), (logits[1] - logits[2])[inside].mean()),
-        (VoxelTarget("", mask, 3, index=1, against=rival),
-         (logits[1] - np.where(rival.numpy() == 2, logits[2], logits[0]))[inside].mean()),
+        (
+            VoxelTarget("", mask, 3, index=1, against=rival),
+            (logits[1] - np.where(rival.numpy() == 2, logits[2], logits[0]))[inside].mean(),
+        ),
         (VoxelTarget("", mask, 3, index=1, score="probability"), p[1][inside].mean()),
         (VoxelTarget("", mask, 3, index=1, score="log_odds"), np.log(p[1] / (1 - p[1]))[inside].mean()),
         (SoftVolumeTarget("", mask, 3, index=0, voxel_ml=0.25), 0.25 * p[0][inside].sum()),
-        (SoftDiceTarget("", torch.ones_like(mask), 3, index=2, truth=mask),
-         2 * p[2][inside].sum() / (p[2].sum() + inside.sum())),
-    ]  # fmt: skip
+        (
+            SoftDiceTarget("", torch.ones_like(mask), 3, index=2, truth=mask),
+            2 * p[2][inside].sum() / (p[2].sum() + inside.sum()),
+        ),
+    ]
     for target, expected in cases:
         assert float(target.value(output)) == pytest.approx(float(expected), rel=1e-5)
 
@@ -106,8 +110,9 @@ def test_masks_of_softmax_exclude_one_another_and_those_of_sigmoid_do_not():
     assert predicted_masks(output, "sigmoid").flatten(1).tolist() == [[True, False], [True, False]]
     assert predicted_masks(output[:, :1], "sigmoid").flatten().tolist() == [True, False]
     assert predicted_masks(torch.tensor([0.4, 0.6]).reshape(1, 1, 2, 1, 1), "probabilities").flatten().tolist() == [
-        False, True,
-    ]  # fmt: skip
+        False,
+        True,
+    ]
 
 
 def test_a_target_without_voxels_and_another_number_of_channels_are_refused(output, mask):

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine.segmentation_bundles import OBLIQUE, bright_bundle, bright_scan, random_unet_bundle, write_bundle
 from scipy import ndimage
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, read_segmentation, write_segmentation
-from xaiengine.segmentation_maps.method_list import CAUTION, MARKED, METHODS
-from xaiengine.volume import Volume, read_volume, write_volume
+from support.segmentation_bundles import OBLIQUE, bright_bundle, bright_scan, random_unet_bundle, write_bundle
+from xaiengine.app.run import run_job
+from xaiengine.attribution.segmentation.method_list import CAUTION, MARKED, METHODS
+from xaiengine.core.job import Job
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import read_segmentation, write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
 
 torch.set_num_threads(1)
 
@@ -35,9 +37,14 @@ def explain(folder: Path, model: Path, scan: Path | str, inputs: dict | None = N
     options.setdefault("methods", ["input-x-gradient"])
     options.setdefault("receptive_field", False)
     return run_job(
-        Job(task="explain-segmentation", model=str(model), inputs={"volume": str(scan), **(inputs or {})},
-            options=options, output=str(folder / "out"))
-    )  # fmt: skip
+        Job(
+            task="explain-segmentation",
+            model=str(model),
+            inputs={"volume": str(scan), **(inputs or {})},
+            options=options,
+            output=str(folder / "out"),
+        )
+    )
 
 
 def finished(folder: Path, *arguments, **options):
@@ -65,8 +72,10 @@ RESAMPLED = [
     {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
     {"_target_": "Spacingd", "keys": "image", "pixdim": [1.2, 1.2, 1.2], "mode": "bilinear"},
 ]
-CROPPED = [*RESAMPLED[:2], {"_target_": "SpatialCropd", "keys": "image", "roi_start": [3, 2, 1],
-                            "roi_end": [22, 18, 16]}]  # fmt: skip
+CROPPED = [
+    *RESAMPLED[:2],
+    {"_target_": "SpatialCropd", "keys": "image", "roi_start": [3, 2, 1], "roi_end": [22, 18, 16]},
+]
 
 
 @pytest.mark.parametrize("affine", [OBLIQUE, LEFT, SAGITTAL], ids=["oblique", "left-handed", "sagittal"])
@@ -134,8 +143,9 @@ def test_every_target_is_explained_and_says_what_it_is(tmp_path, bundle, target)
     write_segmentation(tmp_path / "other.seg.nrrd", Segmentation.from_masks([Mask("organ", other)], grid))
     point = ",".join(f"{x:.2f}" for x in grid.index_to_ras(np.argwhere(mask).mean(0)))
     seg = str(tmp_path / "other.seg.nrrd")
-    result = finished(tmp_path, bundle, tmp_path / "scan.nrrd", {"segmentation": seg, "reference": seg},
-                      target=target, point=point)  # fmt: skip
+    result = finished(
+        tmp_path, bundle, tmp_path / "scan.nrrd", {"segmentation": seg, "reference": seg}, target=target, point=point
+    )
     row = rows(tmp_path, "summary.csv")[0]
     scan = read_volume(tmp_path / "scan.nrrd").array.astype(float)
     p = 1 / (1 + np.exp(-(4 * scan - 4)))
@@ -163,8 +173,14 @@ def test_false_positives_and_negatives_are_explained_and_mended(tmp_path, bundle
     truth[8:10] = False  # these are false positives
     truth[13:15, 6:11, 5:10] = True  # and these are missed
     write_segmentation(tmp_path / "truth.seg.nrrd", Segmentation.from_masks([Mask("truth", truth)], grid))
-    result = finished(tmp_path, bundle, tmp_path / "scan.nrrd", {"reference": str(tmp_path / "truth.seg.nrrd")},
-                      target="errors", baseline="zero")  # fmt: skip
+    result = finished(
+        tmp_path,
+        bundle,
+        tmp_path / "scan.nrrd",
+        {"reference": str(tmp_path / "truth.seg.nrrd")},
+        target="errors",
+        baseline="zero",
+    )
     names = [row["target"] for row in rows(tmp_path, "summary.csv")]
     assert any("false positives" in name for name in names) and any("false negatives" in name for name in names)
     negative = read_volume(tmp_path / "out" / "mending-bright-false-negatives.nrrd").array
@@ -183,8 +199,15 @@ def test_false_positives_and_negatives_are_explained_and_mended(tmp_path, bundle
 
 def test_several_methods_and_classes_each_get_their_map_and_their_curve(tmp_path, unet):
     bright_scan(tmp_path / "scan.nrrd")
-    result = finished(tmp_path, unet, tmp_path / "scan.nrrd", methods=["saliency", "grad-cam", "layer-activation"],
-                      classes=["0", "1"], matrix=True, receptive_field=True)  # fmt: skip
+    result = finished(
+        tmp_path,
+        unet,
+        tmp_path / "scan.nrrd",
+        methods=["saliency", "grad-cam", "layer-activation"],
+        classes=["0", "1"],
+        matrix=True,
+        receptive_field=True,
+    )
     roles = {item.role: item for item in result.artifacts}
     assert {"attribution", "magnitude", "target", "summary", "picture", "distance", "distance-chart"} <= set(roles)
     volumes = [item for item in result.artifacts if item.kind == "volume"]
@@ -212,8 +235,9 @@ def test_the_matrix_tells_which_structure_each_class_relies_on(tmp_path):
     with torch.no_grad():
         network.weight.copy_(torch.tensor([0.0, 4.0, -4.0]).reshape(3, 1, 1, 1, 1))
         network.bias.copy_(torch.tensor([0.0, -4.0, -4.0]))
-    model = write_bundle(tmp_path / "model", network, definition,
-                         explanation={"labels": ["background", "bright", "dark"]})  # fmt: skip
+    model = write_bundle(
+        tmp_path / "model", network, definition, explanation={"labels": ["background", "bright", "dark"]}
+    )
     mask = bright_scan(tmp_path / "scan.nrrd", noise=0.02)
     volume = read_volume(tmp_path / "scan.nrrd")
     dark = np.roll(mask, 9, axis=0)
@@ -239,9 +263,11 @@ def test_a_slice_wise_model_is_explained_on_the_volume(tmp_path):
     definition = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3, "padding": 1}
     torch.manual_seed(0)
     model = write_bundle(
-        tmp_path / "model", torch.nn.Conv2d(1, 2, 3, padding=1), definition,
+        tmp_path / "model",
+        torch.nn.Conv2d(1, 2, 3, padding=1),
+        definition,
         explanation={"inference": {"kind": "slices", "plane": "axial"}},
-    )  # fmt: skip
+    )
     bright_scan(tmp_path / "scan.nrrd", SAGITTAL)
     result = finished(tmp_path, model, tmp_path / "scan.nrrd", methods=["saliency"], classes=["1"])
     assert json.loads((tmp_path / "out" / "result.json").read_text())["provenance"]["windows"]["size"] == [24, 1, 18]
@@ -250,8 +276,15 @@ def test_a_slice_wise_model_is_explained_on_the_volume(tmp_path):
 
 def test_the_estimate_counts_what_then_happens(tmp_path, unet):
     bright_scan(tmp_path / "scan.nrrd")
-    result = finished(tmp_path, unet, tmp_path / "scan.nrrd", methods=["integrated-gradients", "occlusion"],
-                      classes=["1"], steps=4, block=10)  # fmt: skip
+    result = finished(
+        tmp_path,
+        unet,
+        tmp_path / "scan.nrrd",
+        methods=["integrated-gradients", "occlusion"],
+        classes=["1"],
+        steps=4,
+        block=10,
+    )
     estimate, windows = result.provenance["estimate"], result.provenance["windows"]
     predicted = windows["count"] + 1 + 2 + windows["count"]  # trial, prediction, measurement, cache of occlusion
     assert windows["forward_passes"] == estimate["forward"] + predicted
@@ -294,17 +327,22 @@ def test_an_empty_prediction_is_said_with_the_classes_that_are_there(tmp_path, b
 
 def test_the_shipped_kinds_of_bad_scans_and_models_are_refused(tmp_path, bundle):
     bright_scan(tmp_path / "scan.nrrd")
-    far = Segmentation.from_masks([Mask("x", np.ones((5, 5, 5), bool))], Grid((5, 5, 5), np.diag([1, 1, 1, 1.0])
-                                  + np.array([[0, 0, 0, 900]] * 3 + [[0] * 4])))  # fmt: skip
+    far = Segmentation.from_masks(
+        [Mask("x", np.ones((5, 5, 5), bool))],
+        Grid((5, 5, 5), np.diag([1, 1, 1, 1.0]) + np.array([[0, 0, 0, 900]] * 3 + [[0] * 4])),
+    )
     write_segmentation(tmp_path / "far.seg.nrrd", far)
     result = explain(tmp_path, bundle, tmp_path / "scan.nrrd", {"segmentation": str(tmp_path / "far.seg.nrrd")})
     assert "does not overlap" in result.error.message
     two = bright_bundle(tmp_path / "two", channels=2)
     result = explain(tmp_path, two, tmp_path / "scan.nrrd")
     assert "takes 2 channels" in result.error.message and "one scan per channel" in result.error.remedy
-    classifier = write_bundle(tmp_path / "classifier", torch.nn.Conv3d(1, 2, 1),
-                              {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 2, "kernel_size": 1},
-                              explanation={"task": "classification"})  # fmt: skip
+    classifier = write_bundle(
+        tmp_path / "classifier",
+        torch.nn.Conv3d(1, 2, 1),
+        {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 2, "kernel_size": 1},
+        explanation={"task": "classification"},
+    )
     result = explain(tmp_path, classifier, tmp_path / "scan.nrrd")
     assert "does classification" in result.error.message and "explain-prediction" in result.error.remedy
 
@@ -313,17 +351,21 @@ def test_a_prediction_that_agrees_with_the_reference_has_no_error_to_explain(tmp
     mask = bright_scan(tmp_path / "scan.nrrd")
     grid = read_volume(tmp_path / "scan.nrrd").grid
     write_segmentation(tmp_path / "truth.seg.nrrd", Segmentation.from_masks([Mask("truth", mask)], grid))
-    result = explain(tmp_path, bundle, tmp_path / "scan.nrrd", {"reference": str(tmp_path / "truth.seg.nrrd")},
-                     target="errors")  # fmt: skip
+    result = explain(
+        tmp_path, bundle, tmp_path / "scan.nrrd", {"reference": str(tmp_path / "truth.seg.nrrd")}, target="errors"
+    )
     assert "no error to explain" in result.error.message
 
 
-@pytest.mark.parametrize("text", [
-    '{"markups": [{"coordinateSystem": "LPS", "controlPoints": [{"position": [-1.5, 2.5, 3.5]}]}]}',
-    "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n1,-1.5,2.5,3.5,0,0,0,1,1,1,0,F-1,,\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"markups": [{"coordinateSystem": "LPS", "controlPoints": [{"position": [-1.5, 2.5, 3.5]}]}]}',
+        "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n1,-1.5,2.5,3.5,0,0,0,1,1,1,0,F-1,,\n",
+    ],
+)
 def test_points_are_read_from_markups_files_in_their_own_coordinates(tmp_path, text):
-    from xaiengine.segmentation_maps.points import read_point
+    from xaiengine.targets.points import read_point
 
     path = tmp_path / ("p.mrk.json" if text.startswith("{") else "p.fcsv")
     path.write_text(text, encoding="utf-8")
@@ -341,8 +383,15 @@ def test_a_two_dimensional_image_is_explained(tmp_path):
     array = np.random.default_rng(0).normal(0, 0.1, (40, 30, 1)).astype(np.float32)
     array[10:20, 5:15] += 2
     write_volume(tmp_path / "image.nrrd", Volume(array, Grid((40, 30, 1), np.diag([0.5, -0.5, 1, 1.0]))))
-    result = finished(tmp_path, model, tmp_path / "image.nrrd", baseline="zero", classes=["1"], block=5,
-                      methods=["input-x-gradient", "occlusion"])  # fmt: skip
+    result = finished(
+        tmp_path,
+        model,
+        tmp_path / "image.nrrd",
+        baseline="zero",
+        classes=["1"],
+        block=5,
+        methods=["input-x-gradient", "occlusion"],
+    )
     found = read_volume(tmp_path / "out" / "attribution.nrrd").array[..., 0]
     assert np.count_nonzero(found[10:20, 5:15]) == 100 == np.count_nonzero(found)
     assert result.values["target_ml"] == pytest.approx(100 * 0.25 / 1000)

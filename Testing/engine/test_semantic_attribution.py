@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradientXActivation, LayerIntegratedGradients
-from engine.planted_findings import (
+from monai.transforms import EnsureChannelFirst, Rotate90, Spacing
+from support.planted_findings import (
     FINDINGS,
     BuiltDetectors,
     finding_batch,
@@ -20,20 +21,22 @@ from engine.planted_findings import (
     trained_network,
     write_cohort,
 )
-from engine.prediction_models import session_with
-from engine.small_networks import SmallClassifier, images, seeded
-from monai.transforms import EnsureChannelFirst, Rotate90, Spacing
+from support.prediction_models import session_with
+from support.small_networks import SmallClassifier, images, seeded
+from xaiengine.app.run import run_job
 from xaiengine.attribution.baselines import baseline_like
 from xaiengine.attribution.feature_maps import explainable
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.placement import placed
-from xaiengine.errors import InputError, ModelError
-from xaiengine.feature_grid import FeatureGrid
-from xaiengine.job import Job, Result
+from xaiengine.core.errors import InputError, ModelError
+from xaiengine.core.job import Job, Result
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
 from xaiengine.models.explained_model import ExplainedModel
-from xaiengine.run import run_job
-from xaiengine.semantics.clustering import cluster_units
+from xaiengine.network.feature_grid import FeatureGrid
 from xaiengine.semantics.concept_maps import cell_weights, concept_maps
+from xaiengine.semantics.dissection.clustering import cluster_units
+from xaiengine.semantics.dissection.store import find_dissection, load_dissection, save_dissection
 from xaiengine.semantics.semantic_attribution import (
     METHODS,
     ConceptShare,
@@ -43,9 +46,7 @@ from xaiengine.semantics.semantic_attribution import (
     unit_contributions,
 )
 from xaiengine.semantics.sentences import findings_sentence, gap_sentence
-from xaiengine.semantics.store import find_dissection, load_dissection, save_dissection
-from xaiengine.targets import ClassTarget
-from xaiengine.volume import Volume, read_volume, write_volume
+from xaiengine.targets.targets import ClassTarget
 
 TARGET = ClassTarget(1, "finding")
 LAYER = "middle"
@@ -222,8 +223,17 @@ def run(output: Path, task: str, model: ExplainedModel, inputs: dict[str, str], 
 def dissected(cohort, tmp_path_factory) -> Path:
     """The dissection of the network whose detectors are built."""
     output = tmp_path_factory.mktemp("dissected")
-    result = run(output, "dissect", model_around(BuiltDetectors()), {"images": str(cohort)}, layers=["units"],
-                 draws=10, rolls=8, sheet_units=0, keep=False)  # fmt: skip
+    result = run(
+        output,
+        "dissect",
+        model_around(BuiltDetectors()),
+        {"images": str(cohort)},
+        layers=["units"],
+        draws=10,
+        rolls=8,
+        sheet_units=0,
+        keep=False,
+    )
     assert result.status == "finished", result.error
     return output / "dissection.safetensors"
 

@@ -58,7 +58,11 @@ def test_a_line_that_is_no_command_is_answered_and_the_next_one_works(engine):
 
 def test_a_failing_job_is_finished_with_its_error(engine, tmp_path):
     receive(engine)
-    job = {"task": "quantify-lesions", "inputs": {"volume": str(tmp_path / "none.nrrd")}, "output": str(tmp_path / "o")}
+    job = {
+        "task": "quantify-lesions",
+        "inputs": {"volume": str(tmp_path / "none.nrrd")},
+        "output": str(tmp_path / "o"),
+    }
     send(engine, {"id": "a", "command": "run", "job": job})
     events = [receive(engine)]
     while events[-1]["event"] not in ("finished", "error"):
@@ -77,8 +81,12 @@ def engine_with_broken_torch(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ENGINE), str(tmp_path)]))
     child = subprocess.Popen(
         [sys.executable, "-u", "-m", "xaiengine", "serve"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    )
     yield child
     child.kill()
     child.wait()

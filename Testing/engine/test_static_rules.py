@@ -20,12 +20,36 @@ PURE_CALLS = {"Path", "resolve", "frozenset", "set", "dict", "tuple", "compile",
 OWN_RECORD = re.compile(r"_?[A-PR-Z][a-z]\w*")
 SHOWN_ATTRIBUTES = {"text", "toolTip", "title", "placeholderText", "windowTitle", "statusTip", "whatsThis", "format"}
 SHOWING_CALLS = {
-    "setText", "setToolTip", "setTitle", "setPlaceholderText", "setWindowTitle", "setFormat", "addRow", "addItem",
-    "addAction", "addButton", "setHorizontalHeaderLabels", "QLabel", "QPushButton", "QCheckBox", "QRadioButton",
-    "QGroupBox", "QToolButton", "QAction", "insertItem", "errorDisplay", "warningDisplay", "infoDisplay",
-    "confirmOkCancelDisplay", "confirmYesNoDisplay", "messageBox", "delayDisplay", "getExistingDirectory",
-    "getOpenFileName", "getSaveFileName",
-}  # fmt: skip
+    "setText",
+    "setToolTip",
+    "setTitle",
+    "setPlaceholderText",
+    "setWindowTitle",
+    "setFormat",
+    "addRow",
+    "addItem",
+    "addAction",
+    "addButton",
+    "setHorizontalHeaderLabels",
+    "QLabel",
+    "QPushButton",
+    "QCheckBox",
+    "QRadioButton",
+    "QGroupBox",
+    "QToolButton",
+    "QAction",
+    "insertItem",
+    "errorDisplay",
+    "warningDisplay",
+    "infoDisplay",
+    "confirmOkCancelDisplay",
+    "confirmYesNoDisplay",
+    "messageBox",
+    "delayDisplay",
+    "getExistingDirectory",
+    "getOpenFileName",
+    "getSaveFileName",
+}
 
 each_file = pytest.mark.parametrize("path", LOADED, ids=lambda path: path.relative_to(MODULE).as_posix())
 each_interface = pytest.mark.parametrize("path", INTERFACES, ids=lambda path: path.name)
@@ -114,10 +138,18 @@ SAID_BY = re.compile(r"[A-Z]\w*(Error|Crashed|Report)|append")
 # Words that are no text: other programs, styles, names in files and nodes.
 NOT_TEXT = {"_STYLE", "_HEADER", "_PROGRAM", "_TYPES", "_RAMPS", "_HEAT", "_DIVERGING"}
 NAMES = {
-    "space directions", "space origin", "data file", "Binary labelmap", "Closed surface", "CT attribution",
-    "SlicerXAI contributors", "no module named 'torch'", "dll load failed", "paging file",
+    "space directions",
+    "space origin",
+    "data file",
+    "Binary labelmap",
+    "Closed surface",
+    "CT attribution",
+    "SlicerXAI contributors",
+    "no module named 'torch'",
+    "dll load failed",
+    "paging file",
     "cannot allocate memory",
-}  # fmt: skip
+}
 
 
 def texts_outside_translation(tree: ast.Module):
@@ -179,8 +211,13 @@ def test_the_check_of_texts_sees_what_is_wrong():
     tree = ast.parse(code.replace("return ", "z = "))
     found = [text for _line, text, said_by in texts_outside_translation(tree) if is_text(text, said_by)]
     assert found == [
-        "No {}.", "Load {} again.", "was moved there", "How it was made", "torch is broken", "<h3>In numbers</h3>",
-    ]  # fmt: skip
+        "No {}.",
+        "Load {} again.",
+        "was moved there",
+        "How it was made",
+        "torch is broken",
+        "<h3>In numbers</h3>",
+    ]
 
 
 @each_file

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from xaiengine.attribution.statistics import ReferenceStatistics, StatisticsAccumulator
-from xaiengine.errors import InputError, ModelError, OptionError
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics, StatisticsAccumulator
+from xaiengine.core.errors import InputError, ModelError, OptionError
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine.tail_networks import (
+from support.tail_networks import (
     AlternatingWindows,
     BatchDependent,
     HiddenState,
@@ -17,9 +17,9 @@ from engine.tail_networks import (
 )
 from torch import nn
 from torch.utils._pytree import tree_leaves
-from xaiengine.errors import ModelError
-from xaiengine.layers import evaluation_mode, find_layer
-from xaiengine.tail import Tail, frozen_parameters, leaks_past
+from xaiengine.core.errors import ModelError
+from xaiengine.network.layers import evaluation_mode, find_layer
+from xaiengine.network.tail.tail import Tail, frozen_parameters, leaks_past
 
 
 @pytest.fixture(autouse=True)

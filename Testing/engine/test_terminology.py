@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xaiengine.terminology import Code, Terminology, lung_lesion
+from xaiengine.io.terminology import Code, Terminology, lung_lesion
 
 
 def test_terminology_comes_back_as_it_was():

@@ -13,33 +13,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine import generator_training as small
 from PIL import Image
 from scipy import linalg
-from xaiengine import atomic
-from xaiengine.counterfactual.augmentation import Augmentation
-from xaiengine.counterfactual.checkpoint import load_generator
-from xaiengine.counterfactual.generator_metrics import frechet_distance, precision_recall
-from xaiengine.counterfactual.image_folder import FolderChoice, read_folder
-from xaiengine.counterfactual.training import DivergedError
-from xaiengine.counterfactual.training_adversarial import squared_gradient
-from xaiengine.counterfactual.training_checkpoint import STATE_FILE
-from xaiengine.counterfactual.training_images import TrainingImages
-from xaiengine.counterfactual.training_joint import ScoreTarget
-from xaiengine.counterfactual.training_losses import discriminator_loss, generator_loss, reconstruction_loss
-from xaiengine.errors import CancelledError, InputError, ResourceError
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.progress import Progress
-from xaiengine.run import run_job
-from xaiengine.volume import Volume, write_volume
+from support import generator_training as small
+from xaiengine.app.run import run_job
+from xaiengine.core import atomic
+from xaiengine.core.errors import CancelledError, InputError, ResourceError
+from xaiengine.core.job import Job
+from xaiengine.core.progress import Progress
+from xaiengine.counterfactual.generator.generator_metrics import frechet_distance, precision_recall
+from xaiengine.counterfactual.generator.loading import load_generator
+from xaiengine.counterfactual.training.adversarial import squared_gradient
+from xaiengine.counterfactual.training.augmentation import Augmentation
+from xaiengine.counterfactual.training.checkpoint import STATE_FILE
+from xaiengine.counterfactual.training.image_folder import FolderChoice, read_folder
+from xaiengine.counterfactual.training.images import TrainingImages
+from xaiengine.counterfactual.training.joint import ScoreTarget
+from xaiengine.counterfactual.training.losses import discriminator_loss, generator_loss, reconstruction_loss
+from xaiengine.counterfactual.training.training import DivergedError
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
-ENGINE = Path(atomic.__file__).parents[1]
+ENGINE = Path(atomic.__file__).parents[2]
 
 
 def weights_of(trainer) -> dict[str, torch.Tensor]:
-    return {f"{name}.{key}": value for name, network in trainer.networks().items()
-            for key, value in network.state_dict().items()}  # fmt: skip
+    return {
+        f"{name}.{key}": value
+        for name, network in trainer.networks().items()
+        for key, value in network.state_dict().items()
+    }
 
 
 def same(first, second) -> bool:
@@ -161,7 +165,7 @@ class TestTraining:
         whole = small.trainer(kind)
         small.run_in(tmp_path / "whole", whole).run()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ENGINE), str(Path(__file__).parents[1])])}
-        command = [sys.executable, "-m", "engine.generator_training", str(tmp_path / "killed"), kind, "9"]
+        command = [sys.executable, "-m", "support.generator_training", str(tmp_path / "killed"), kind, "9"]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert ended.returncode == 9, ended.stderr
         resumed = small.trainer(kind)
@@ -276,9 +280,7 @@ class TestFolder:
     def test_colour_images_have_three_channels(self, tmp_path):
         assert read_folder(pictures_in(tmp_path, 16, color=True), FolderChoice(32)).images.channels == 3
 
-    @pytest.mark.parametrize(
-        ("count", "says"), [(5, "5 training images"), (0, "holds no images")]
-    )
+    @pytest.mark.parametrize(("count", "says"), [(5, "5 training images"), (0, "holds no images")])
     def test_too_few_images_are_refused(self, tmp_path, count, says):
         with pytest.raises(InputError, match=says):
             read_folder(pictures_in(tmp_path, count), FolderChoice(32))
@@ -295,17 +297,30 @@ class TestFolder:
 
 
 class TestTask:
-    OPTIONS = {"size": "32", "code_size": "8", "code_channels": 2, "steps": 6, "batch": 4, "width": 4,
-               "maximum_width": 8, "latent_size": 6, "save_every": 2, "figures_every": 0}  # fmt: skip
+    OPTIONS = {
+        "size": "32",
+        "code_size": "8",
+        "code_channels": 2,
+        "steps": 6,
+        "batch": 4,
+        "width": 4,
+        "maximum_width": 8,
+        "latent_size": 6,
+        "save_every": 2,
+        "figures_every": 0,
+    }
 
     def job(self, tmp_path: Path, **options: object) -> Job:
         folder = tmp_path / "images"
         if not folder.exists():
             pictures_in(folder, 20)
         return Job(
-            task="train-generator", inputs={"images": str(folder)}, options={**self.OPTIONS, **options},
-            device="cpu", output=str(tmp_path / "result"),
-        )  # fmt: skip
+            task="train-generator",
+            inputs={"images": str(folder)},
+            options={**self.OPTIONS, **options},
+            device="cpu",
+            output=str(tmp_path / "result"),
+        )
 
     def test_output_folder_is_a_generator(self, tmp_path):
         result = run_job(self.job(tmp_path))
@@ -350,9 +365,12 @@ class TestTask:
 
     @pytest.mark.parametrize(
         ("options", "says"),
-        [({"window_low": 5.0}, "window"), ({"first_slice": 0.8, "last_slice": 0.2}, "Slices from"),
-         ({"code_size": "32", "size": "32", "width": 5, "maximum_width": 4, "batch": 1}, "batch")],
-    )  # fmt: skip
+        [
+            ({"window_low": 5.0}, "window"),
+            ({"first_slice": 0.8, "last_slice": 0.2}, "Slices from"),
+            ({"code_size": "32", "size": "32", "width": 5, "maximum_width": 4, "batch": 1}, "batch"),
+        ],
+    )
     def test_options_that_do_not_fit_are_said(self, tmp_path, options, says):
         result = run_job(self.job(tmp_path, **options))
         assert result.status == "failed" and says in result.error.message

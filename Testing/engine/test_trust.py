@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 import xaiengine
-from engine.hostile_corpus import UNET, Payload, entry
-from engine.hostile_models import CORPUS
-from xaiengine.errors import ModelError, TrustError
+from support.hostile_corpus import UNET, Payload, entry
+from support.hostile_models import CORPUS
+from xaiengine.core.errors import ModelError, TrustError
 from xaiengine.models import load_model
-from xaiengine.models.expressions import evaluate
-from xaiengine.models.safe_config import SafeConfig
+from xaiengine.models.trust.expressions import evaluate
+from xaiengine.models.trust.safe_config import SafeConfig
 
 MOST_SECONDS = 5
 MOST_BYTES = 2**30
@@ -28,7 +28,7 @@ def refusals(tmp_path_factory):
     source = Path(xaiengine.__file__).parents[1]
     paths = os.pathsep.join([str(source), str(Path(__file__).parents[1])])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "engine.hostile_models", str(folder)],
+        [sys.executable, "-W", "ignore", "-m", "support.hostile_models", str(folder)],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -9,12 +9,13 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
-from engine.nrrd_text import write_nrrd_text
-from engine.scans import GRIDS, SHEARED, Ball, thorax
-from xaiengine import atomic
-from xaiengine.errors import InputError, ResourceError
-from xaiengine.grid import Grid
-from xaiengine.volume import Volume, read_volume, write_volume
+from support.nrrd_text import write_nrrd_text
+from support.scans import GRIDS, SHEARED, Ball, thorax
+from xaiengine.core import atomic
+from xaiengine.core.errors import InputError, ResourceError
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import read_volume, write_volume
 
 ALL_GRIDS = {**GRIDS, "sheared": SHEARED}
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
@@ -45,7 +46,7 @@ def assert_same_patient(array: np.ndarray, affine: np.ndarray, volume: Volume, t
 
 @pytest.mark.parametrize("reader", ["archetype", "nrrd"])
 def test_slicer_reads_what_we_wrote(scan, reader, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     write_volume(tmp_path / "scan.nrrd", scan)
     read = slicer_readers.read_with_slicer(tmp_path / "scan.nrrd", reader)
     assert read.array.dtype == scan.array.dtype
@@ -57,7 +58,7 @@ def test_slicer_reads_what_we_wrote(scan, reader, tmp_path):
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_slicer_reads_every_scalar_type_that_we_write(axial_scan, dtype, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     values = np.random.default_rng(0).integers(0, 100, axial_scan.grid.shape).astype(dtype)
     write_volume(tmp_path / "scan.nrrd", axial_scan.with_array(values))
     read = slicer_readers.read_with_slicer(tmp_path / "scan.nrrd")
@@ -144,7 +145,7 @@ def test_a_folder_that_is_a_file_is_refused(axial_scan, tmp_path):
 
 @pytest.mark.parametrize("extension", [".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd"])
 def test_we_read_what_slicer_wrote(scan, extension, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     if scan.grid.is_sheared and extension.startswith(".nii"):
         pytest.skip("Slicer straightens sheared axes when it writes NIfTI")
     path = tmp_path / f"scan{extension}"
@@ -158,7 +159,7 @@ def test_we_read_what_slicer_wrote(scan, extension, tmp_path):
 @pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".mha"])
 @pytest.mark.parametrize("dtype", [dtype for dtype in TYPES if dtype != "int8"])  # which Slicer does not write
 def test_we_keep_the_scalar_type_that_slicer_wrote(dtype, extension, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     values = np.random.default_rng(0).integers(0, 100, (5, 6, 7)).astype(dtype)
     slicer_readers.write_with_slicer(tmp_path / f"scan{extension}", values, np.diag([-1, -1, 1.0, 1]))
     read = read_volume(tmp_path / f"scan{extension}")
@@ -230,7 +231,7 @@ def test_nrrd_spaces(space, signs, tmp_path):
 
 @pytest.mark.parametrize("fields", [(), ("spacings: 2 3 4",), ("kinds: domain domain domain", "spacings: 2 3 4")])
 def test_nrrd_without_directions_lies_as_slicer_lays_it(fields, tmp_path):
-    slicer_readers = pytest.importorskip("engine.slicer_readers", exc_type=ImportError)
+    slicer_readers = pytest.importorskip("support.slicer_readers", exc_type=ImportError)
     write_nrrd_text(tmp_path / "scan.nrrd", np.arange(24).reshape(2, 3, 4), *fields)
     expected = slicer_readers.read_with_slicer(tmp_path / "scan.nrrd").affine
     np.testing.assert_array_equal(read_volume(tmp_path / "scan.nrrd").grid.affine, expected)

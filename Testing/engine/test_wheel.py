@@ -9,10 +9,11 @@ import venv
 from pathlib import Path
 
 import pytest
-from engine.lesion_patients import patient
+from support.lesion_patients import patient
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume_files import write_volume
 from xaiengine.models import shipped_models
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.volume import write_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,8 +29,10 @@ def python(tmp_path_factory):
     interpreter = folder / "env" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     site = subprocess.run(
         [interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True, capture_output=True, text=True,
-    ).stdout.strip()  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, str(wheel)]
     subprocess.run(install, check=True)
     # plain paths only: this environment's own .pth files would lead back to the checkout

@@ -8,11 +8,11 @@ import pytest
 import torch
 from monai.inferers import sliding_window_inference
 from torch import nn
-from xaiengine.errors import ModelError, OptionError
+from xaiengine.core.errors import ModelError, OptionError
+from xaiengine.inference.window_layout import lay_windows
+from xaiengine.inference.windows import WindowedModel
 from xaiengine.models.explained_model import Inferer
-from xaiengine.segmentation_targets import SoftDiceTarget, SoftVolumeTarget, VoxelTarget
-from xaiengine.window_layout import lay_windows
-from xaiengine.windows import WindowedModel
+from xaiengine.targets.segmentation_targets import SoftDiceTarget, SoftVolumeTarget, VoxelTarget
 
 torch.set_num_threads(1)
 
@@ -32,9 +32,17 @@ def sliding(roi=(8, 8, 8), overlap=0.5, blending="gaussian", **more) -> Inferer:
 
 def monai_output(network, image, inferer, **more):
     return sliding_window_inference(
-        image, inferer.roi_size, 2, network, inferer.overlap, inferer.blending, inferer.sigma_scale,
-        inferer.padding_mode, inferer.cval, **more,
-    )  # fmt: skip
+        image,
+        inferer.roi_size,
+        2,
+        network,
+        inferer.overlap,
+        inferer.blending,
+        inferer.sigma_scale,
+        inferer.padding_mode,
+        inferer.cval,
+        **more,
+    )
 
 
 def targets_for(size, classes=3):
@@ -128,9 +136,7 @@ def test_only_windows_that_the_target_touches_are_evaluated():
     network, image = small_network(), torch.randn(1, 1, 32, 32, 24)
     layout = lay_windows(image.shape[2:], sliding(), 3)
     target = VoxelTarget("corner", _cube((32, 32, 24), 9, 3), 3, index=1)
-    holding = sum(
-        all(start <= 11 and start + 8 > 9 for start in starts) for starts in layout.starts
-    )
+    holding = sum(all(start <= 11 and start + 8 > 9 for start in starts) for starts in layout.starts)
     windows = WindowedModel(network, layout)
     _, (gradient,) = windows.gradients(image, [target])
     assert windows.passes.forward == windows.passes.backward == holding == 8
@@ -182,8 +188,9 @@ def test_memory_of_one_window_is_enough():
             return gradient
 
     network = small_network()
-    windows = WindowedModel(lambda x: network(Counted.apply(x) if torch.is_grad_enabled() else x),
-                            lay_windows((20, 20, 20), sliding(), 3))  # fmt: skip
+    windows = WindowedModel(
+        lambda x: network(Counted.apply(x) if torch.is_grad_enabled() else x), lay_windows((20, 20, 20), sliding(), 3)
+    )
     windows.gradients(torch.randn(1, 1, 20, 20, 20), [targets_for((20, 20, 20))["dice"]])
     assert alive == {"now": 0, "most": 1}
 

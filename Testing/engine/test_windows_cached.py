@@ -12,10 +12,10 @@ from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.gradient import input_x_gradient, integrated_gradients, saliency, smooth_gradient
 from xaiengine.attribution.perturbation import occlusion, positions
 from xaiengine.attribution.segmentation_forward import CachedPrediction, WindowedForward
+from xaiengine.inference.window_layout import lay_windows
+from xaiengine.inference.windows import WindowedModel
 from xaiengine.models.explained_model import Inferer
-from xaiengine.segmentation_targets import SoftVolumeTarget, VoxelTarget
-from xaiengine.window_layout import lay_windows
-from xaiengine.windows import WindowedModel
+from xaiengine.targets.segmentation_targets import SoftVolumeTarget, VoxelTarget
 
 torch.set_num_threads(1)
 
@@ -183,7 +183,10 @@ def test_other_gradient_methods_equal_the_same_on_the_stitched_network(network, 
     baseline = baseline_like(image, "mean")
     for number, target in enumerate(forward.targets):
         slow, fast = slow_forward(network, image, target), forward.of(number)
-        for method in (saliency, lambda f, x: input_x_gradient(f, x, baseline),
-                       lambda f, x: smooth_gradient(f, x, samples=3, seed=7, batch_size=1)):  # fmt: skip
+        for method in (
+            saliency,
+            lambda f, x: input_x_gradient(f, x, baseline),
+            lambda f, x: smooth_gradient(f, x, samples=3, seed=7, batch_size=1),
+        ):
             expected, found = method(slow, image).map, method(fast, image).map
             assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()

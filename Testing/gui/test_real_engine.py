@@ -149,7 +149,8 @@ def test_directions_are_found_by_clicks(real_panel, scene):
     type_text(panel.page.editor("judged").widget, "2")
     finished(panel)
     assert panel.ui.resultTable.rowCount == 1
-    assert "covariance" in [panel.ui.resultTable.item(0, column).text() for column in
-                            range(panel.ui.resultTable.columnCount)]  # fmt: skip
+    assert "covariance" in [
+        panel.ui.resultTable.item(0, column).text() for column in range(panel.ui.resultTable.columnCount)
+    ]
     kept = Path(slicer.app.defaultScenePath) / "SlicerXAI"
     assert list(kept.glob("*find-directions/directions.safetensors"))

@@ -52,9 +52,15 @@ def remove_result(panel) -> None:
 def own_nodes() -> list[str]:
     """What is in the scene of results: all that is described, records, clipped colors."""
     nodes = slicer.util.getNodesByClass("vtkMRMLNode")
-    return [node.GetName() for node in nodes
-            if node.GetAttribute(ROLE) or "clipped" in (node.GetName() or "") or node.GetName() == "CT series"
-            or "record" in (node.GetName() or "") or "chart" in (node.GetName() or "")]  # fmt: skip
+    return [
+        node.GetName()
+        for node in nodes
+        if node.GetAttribute(ROLE)
+        or "clipped" in (node.GetName() or "")
+        or node.GetName() == "CT series"
+        or "record" in (node.GetName() or "")
+        or "chart" in (node.GetName() or "")
+    ]
 
 
 def test_the_series_slider_changes_what_is_on_the_screen(shown, gui):

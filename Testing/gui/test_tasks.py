@@ -67,8 +67,9 @@ def measured(name: str):
     """Print how long the event loop was held up, and require that no turn works for long."""
     with LargestGap() as gap:
         yield
-    print(f"{name}: event loop held up {1000 * gap.seconds:.0f} ms at most, {1000 * gap.own_seconds:.0f} ms of own "
-          "work")  # fmt: skip
+    print(
+        f"{name}: event loop held up {1000 * gap.seconds:.0f} ms at most, {1000 * gap.own_seconds:.0f} ms of own work"
+    )
     assert gap.own_seconds < MOST_OWN_SECONDS
 
 

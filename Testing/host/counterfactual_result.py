@@ -13,17 +13,18 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from engine.counterfactual_standins import WINDOW, LinearSpace, image_model, stored
-from engine.prediction_models import session_with
 from monai.transforms import EnsureChannelFirst, Orientation, ScaleIntensityRange
+from support.counterfactual_standins import WINDOW, LinearSpace, image_model, stored
+from support.prediction_models import session_with
 from torch import nn
-from xaiengine.counterfactual import explaining
-from xaiengine.counterfactual.latent_geometry import LatentGeometry
-from xaiengine.counterfactual.setting import Setting
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.run import run_job
-from xaiengine.volume import Volume, write_volume
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job
+from xaiengine.counterfactual.generator.latent_geometry import LatentGeometry
+from xaiengine.counterfactual.generator_context import Setting
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
+from xaiengine.tasks.explain_counterfactual import explaining
 
 from host.scan_geometries import IJK_TO_RAS
 
@@ -53,8 +54,17 @@ def write_result(folder: Path, geometry: str) -> None:
     frame = setting.frame(Volume(np.full(SHAPE, 40.0, np.float32), grid, "CT"), index)
     scan = frame.replaced(frame.on_slice(space.decode(space.mean[None])[0]))
     path = write_volume(folder / geometry / "CT.nrrd", scan)
-    options = {"volume": str(path), "model": "m", "generator": "g", "slice": str(index), "frames": FRAMES,
-               "steps": 2, "method": "local", "reach": 3.0, "domain_limit": 1e6}  # fmt: skip
+    options = {
+        "volume": str(path),
+        "model": "m",
+        "generator": "g",
+        "slice": str(index),
+        "frames": FRAMES,
+        "steps": 2,
+        "method": "local",
+        "reach": 3.0,
+        "domain_limit": 1e6,
+    }
     job = Job(task="explain-counterfactual", options=options, output=str(folder / geometry / "result"))
     with patch.object(explaining, "load_setting", lambda name, device: setting):
         result = run_job(job, session=session_with(image_model(BrightestPart(), preprocessing=steps)))

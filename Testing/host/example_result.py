@@ -6,11 +6,13 @@ from pathlib import Path
 
 import nrrd
 import numpy as np
-from xaiengine.grid import Grid
-from xaiengine.job import RESULT_NAME, Artifact, Result, write_json
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.terminology import lung_lesion
-from xaiengine.volume import Volume, write_volume
+from xaiengine.core.job import RESULT_NAME, Artifact, Result, write_json
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.terminology import lung_lesion
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
 PEAK_BITS = 2.5
 

@@ -8,12 +8,13 @@ import threading
 from typing import Literal
 
 import numpy as np
-from xaiengine.errors import InputError
-from xaiengine.options import TaskOptions, given, option
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
+from xaiengine.core.errors import InputError
+from xaiengine.core.options import TaskOptions, given, option
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume_files import read_volume, write_volume
 from xaiengine.tasks import TASKS
 from xaiengine.tasks.task import Context, Outcome, OutputSpec, Task, ValueSpec
-from xaiengine.volume import read_volume, write_volume
 
 NAME = "mark-brightest"
 

@@ -77,10 +77,11 @@ def _view_pictures() -> list[QtGui.QImage]:
 def _has_surfaces() -> bool:
     displays = slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode")
     return any(
-        display.GetVisibility() and display.GetVisibility3D()
+        display.GetVisibility()
+        and display.GetVisibility3D()
         and display.GetDisplayableNode().GetSegmentation().ContainsRepresentation("Closed surface")
         for display in displays
-    )  # fmt: skip
+    )
 
 
 def _slice_picture(name: str, view: SliceView) -> QtGui.QImage:

@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from engine.planted_findings import FINDINGS, BuiltDetectors, finding_batch, model_around
-from engine.prediction_models import session_with
-from xaiengine.grid import Grid
-from xaiengine.job import Job
-from xaiengine.run import run_job
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.volume import Volume, write_volume
+from support.planted_findings import FINDINGS, BuiltDetectors, finding_batch, model_around
+from support.prediction_models import session_with
+from xaiengine.app.run import run_job
+from xaiengine.core.job import Job
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
 from host.scan_geometries import IJK_TO_RAS
 
@@ -44,12 +46,21 @@ def main(folder: Path) -> int:
             write_volume(folder / "CT.nrrd", Volume(pixels, grid))
     session = session_with(model_around(BuiltDetectors()))
     jobs = [
-        Job(task="dissect", model="planted", inputs={"images": str(folder / "cohort")},
-            options={"layers": ["units"], "draws": 10, "rolls": 5, "keep": False}, output=str(folder / "dissect")),
-        Job(task="explain-semantics", model="planted", options={"target": "finding", "slices": "all"},
+        Job(
+            task="dissect",
+            model="planted",
+            inputs={"images": str(folder / "cohort")},
+            options={"layers": ["units"], "draws": 10, "rolls": 5, "keep": False},
+            output=str(folder / "dissect"),
+        ),
+        Job(
+            task="explain-semantics",
+            model="planted",
+            options={"target": "finding", "slices": "all"},
             inputs={"volume": str(folder / "CT.nrrd"), "dissection": str(folder / "dissect" / "dissection.json")},
-            output=str(folder / "explain")),
-    ]  # fmt: skip
+            output=str(folder / "explain"),
+        ),
+    ]
     results = [run_job(job, session=session) for job in jobs]
     for result in results:
         if result.error is not None:

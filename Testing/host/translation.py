@@ -1,7 +1,7 @@
 """``slicer.i18n``: finds a text's context by the file that asks, as Slicer does, and asks the host's dictionary.
 
-    with host.translation.language(lambda context, text: ...):
-        ...
+with host.translation.language(lambda context, text: ...):
+    ...
 """
 
 from __future__ import annotations

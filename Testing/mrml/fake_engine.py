@@ -23,7 +23,7 @@ def finish(identity, **result) -> None:
 def quantify(identity, job: dict) -> None:
     """Leave the example result in the job's output folder, as the real task would on this scan."""
     from host.example_result import write_example_result
-    from xaiengine.volume import read_volume
+    from xaiengine.io.volume_files import read_volume
 
     send(id=identity, event="progress", stage="Explaining", fraction=0.25, seconds_left=40.0)
     grid = read_volume(job["inputs"]["volume"]).grid

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import slicer
 from demo.counterfactual import write_case
-from engine.segmentation_bundles import bright_bundle
 from host.bright_lesion import LESION_HU, SMALL_SHAPE, make_small_patient, write_model
 from SlicerXAILib.EngineErrors import EngineError
+from support.segmentation_bundles import bright_bundle
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 BLOCK_KJI = (slice(4, 8), slice(6, 11), slice(8, 13))
@@ -114,9 +114,13 @@ def test_a_segment_alone_limits_the_target(logic, segmenter):
         identity = segmentation.GetSegmentation().AddEmptySegment("", name)
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), segmentation, identity, scan)
     found = logic.explainSegmentation(
-        scan, segmenter, target="segment", segmentation=(segmentation, "second"), methods="input-x-gradient",
+        scan,
+        segmenter,
+        target="segment",
+        segmentation=(segmentation, "second"),
+        methods="input-x-gradient",
         receptive_field=False,
-    )  # fmt: skip
+    )
     evidence = np.abs(slicer.util.arrayFromVolume(found.attribution))
     assert evidence[second].min() > 0 and evidence[first].max() == 0
 

@@ -9,15 +9,20 @@ from demo.counterfactual import write_case
 from host.bright_lesion import LESION_HU, SMALL_SHAPE, make_small_patient, write_model
 from safetensors.torch import load_file, save_file
 from SlicerXAILib.EngineErrors import EngineError
-from xaiengine.attribution.statistics import ReferenceStatistics
-from xaiengine.counterfactual.directions_store import DirectionSet
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics
+from xaiengine.counterfactual.directions.store import DirectionSet
 
 XRAY_MODEL, XRAY_GENERATOR = "chest_xray_consolidation_classifier", "chest_xray_counterfactual"
 LAYER = "net.layer_0"
 NO_STATISTICS = "There are no reference statistics"
 SMALL_GENERATOR = {
-    "size": "32", "code_size": "8", "code_channels": 2, "width": 4, "maximum_width": 8, "latent_size": 6,
-}  # fmt: skip
+    "size": "32",
+    "code_size": "8",
+    "code_channels": 2,
+    "width": 4,
+    "maximum_width": 8,
+    "latent_size": 6,
+}
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,20 @@ import slicer
 from SlicerXAILib.FileNames import fileName
 
 HOSTILE = [
-    "3: CHEST W/O 1.0", 'a?b*<c>|"d"', "..", "", "  ", "../../etc/passwd", "C:\\scan", "NUL", "com1.nii", "trailing. ",
-    "x" * 400, "line\nbreak", "Müller^Jörg",
-]  # fmt: skip
+    "3: CHEST W/O 1.0",
+    'a?b*<c>|"d"',
+    "..",
+    "",
+    "  ",
+    "../../etc/passwd",
+    "C:\\scan",
+    "NUL",
+    "com1.nii",
+    "trailing. ",
+    "x" * 400,
+    "line\nbreak",
+    "Müller^Jörg",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -9,9 +9,10 @@ import vtk
 from host.scan_geometries import IJK_TO_RAS, SHAPE
 from SlicerXAILib.JobWriter import JobFolder
 from SlicerXAILib.ResultLoader import loadResult
-from xaiengine.job import Artifact, Result, write_json
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.volume import read_volume, write_volume
+from xaiengine.core.job import Artifact, Result, write_json
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume_files import read_volume, write_volume
 
 
 def explainPoint(jobFolder: JobFolder, scanNode, point: np.ndarray):

@@ -11,8 +11,8 @@ import vtk
 from host.scan_geometries import IJK_TO_RAS, SHAPE
 from SlicerXAILib.EngineErrors import NodeError
 from SlicerXAILib.JobWriter import JobFolder
-from xaiengine.segmentation import read_segmentation
-from xaiengine.volume import read_volume
+from xaiengine.io.segmentation_files import read_segmentation
+from xaiengine.io.volume_files import read_volume
 
 
 @pytest.fixture
@@ -37,9 +37,14 @@ def test_the_engine_reads_the_volume_that_slicer_shows(scan_on, folder, geometry
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("Chest 1.0", "Chest 1.0.nrrd"), ("3: CHEST W/O", "3 CHEST W O.nrrd"), ("Lunge ä", "volume.nrrd"),
-     ("liver.seg", "volume.nrrd"), ("", "volume.nrrd")],
-)  # fmt: skip
+    [
+        ("Chest 1.0", "Chest 1.0.nrrd"),
+        ("3: CHEST W/O", "3 CHEST W O.nrrd"),
+        ("Lunge ä", "volume.nrrd"),
+        ("liver.seg", "volume.nrrd"),
+        ("", "volume.nrrd"),
+    ],
+)
 def test_the_file_of_a_scan_bears_its_name_where_every_system_takes_it(a_scan, folder, name, file):
     a_scan.SetName(name)
     path = Path(folder.writeInput("volume", a_scan))

@@ -12,10 +12,10 @@ from host.scan_geometries import IJK_TO_RAS, SHAPE
 from SlicerXAILib.EngineErrors import NodeError
 from SlicerXAILib.JobWriter import JobFolder
 from SlicerXAILib.ResultLoader import loadResult
-from xaiengine.prediction_maps.evaluation_report import origin_of
-from xaiengine.segmentation import read_segmentation
-from xaiengine.segmentation_maps.points import read_point
-from xaiengine.volume import read_volume
+from xaiengine.io.segmentation_files import read_segmentation
+from xaiengine.io.volume_files import read_volume
+from xaiengine.targets.points import read_point
+from xaiengine.tasks.evaluate_explanation.report import origin_of
 
 
 @pytest.fixture

@@ -72,9 +72,21 @@ def pageOf(path) -> Page:
 def test_a_result_in_the_scene_is_told_whole(a_scan, folder, tmp_path):
     loaded = loadResult(folder, a_scan, notes=["CT lies under a transform."])
     page = pageOf(writeReport(loaded.attribution, tmp_path / "report.html"))
-    for words in ("Quantify lesions: CT", "CT lies under a transform.", "No reference statistics were found.",
-                  "Lesion volume", "8 mL", "CT-1", "mean hu", "-40.5", "Lesion 1", "Größte Läsion: 7.5 mL",
-                  "How this was made", "xaiengine 0.1.0", "For research, not for diagnosis"):  # fmt: skip
+    for words in (
+        "Quantify lesions: CT",
+        "CT lies under a transform.",
+        "No reference statistics were found.",
+        "Lesion volume",
+        "8 mL",
+        "CT-1",
+        "mean hu",
+        "-40.5",
+        "Lesion 1",
+        "Größte Läsion: 7.5 mL",
+        "How this was made",
+        "xaiengine 0.1.0",
+        "For research, not for diagnosis",
+    ):
         assert words in page.text
     assert page.sources == ["data:image/png;base64," + base64.b64encode(PNG).decode()]
     assert page.count("svg") == 1 and page.count("rect") == 2

@@ -19,9 +19,11 @@ from SlicerXAILib.NrrdFile import readHeader, readVoxels
 from SlicerXAILib.ResultLoader import ResultLoading, loadResult
 from SlicerXAILib.SubjectHierarchy import childNames
 from vtk.util.numpy_support import vtk_to_numpy
-from xaiengine.grid import Grid
-from xaiengine.segmentation import Mask, Segmentation, write_segmentation
-from xaiengine.volume import Volume, write_volume
+from xaiengine.io.grid import Grid
+from xaiengine.io.segmentation import Mask, Segmentation
+from xaiengine.io.segmentation_files import write_segmentation
+from xaiengine.io.volume import Volume
+from xaiengine.io.volume_files import write_volume
 
 
 def nodes():
@@ -97,8 +99,16 @@ def test_a_map_is_the_same_as_by_slicers_own_reader(scan_on, tmp_path, geometry)
             matrices.append(slicer.util.arrayFromVTKMatrix(matrix))
         np.testing.assert_allclose(*matrices, atol=1e-5)
         displays = [node.GetDisplayNode() for node in (one, other)]
-        for get in ("GetWindow", "GetLevel", "GetApplyThreshold", "GetLowerThreshold", "GetUpperThreshold",
-                    "GetAutoWindowLevel", "GetInterpolate", "GetVisibility"):  # fmt: skip
+        for get in (
+            "GetWindow",
+            "GetLevel",
+            "GetApplyThreshold",
+            "GetLowerThreshold",
+            "GetUpperThreshold",
+            "GetAutoWindowLevel",
+            "GetInterpolate",
+            "GetVisibility",
+        ):
             assert len({getattr(display, get)() for display in displays}) == 1, get
         names = [display.GetColorNode().GetName().removesuffix(" clipped") for display in displays]
         assert len({name.rstrip("_0123456789") for name in names}) == 1
@@ -115,8 +125,12 @@ def test_segments_are_the_same_as_by_slicers_own_reader(scan_on, tmp_path, geome
     low, high = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     low[2:6, 3:7, 1:5] = rng.random((4, 4, 4)) > 0.3
     high[5:9, 6:12, 4:9] = rng.random((4, 6, 5)) > 0.3
-    masks = [Mask("Low", low, (0.2, 0.4, 0.6)), Mask("High \\ light", high), Mask("Both", low | high),
-             Mask("Nothing", np.zeros(SHAPE, bool))]  # fmt: skip
+    masks = [
+        Mask("Low", low, (0.2, 0.4, 0.6)),
+        Mask("High \\ light", high),
+        Mask("Both", low | high),
+        Mask("Nothing", np.zeros(SHAPE, bool)),
+    ]
     written = Segmentation.from_masks(masks, Grid(SHAPE, IJK_TO_RAS[geometry]))
     path = write_segmentation(tmp_path / "s.seg.nrrd", written)
     own = slicer.util.loadSegmentation(str(path))

@@ -13,7 +13,7 @@ from host.scan_geometries import IJK_TO_RAS
 from SlicerXAILib import JobWriter, ScanWriting
 from SlicerXAILib.EngineErrors import EngineError, JobCancelled, NodeError
 from SlicerXAILib.JobWriter import JobFolder
-from xaiengine.volume import read_volume
+from xaiengine.io.volume_files import read_volume
 
 
 @pytest.fixture(autouse=True)

@@ -33,8 +33,15 @@ def textsInXml(task: str) -> set[str]:
     """What Slicer takes from the XML file of a task's CLI module."""
     module = cliModule(task)
     root = ElementTree.parse(ROOT / "SlicerXAI" / module / f"{module}.xml").getroot()
-    places = ("title", "description", "parameters/label", "parameters/description", "parameters/*/label",
-              "parameters/*/description", "parameters/string-enumeration/element")  # fmt: skip
+    places = (
+        "title",
+        "description",
+        "parameters/label",
+        "parameters/description",
+        "parameters/*/label",
+        "parameters/*/description",
+        "parameters/string-enumeration/element",
+    )
     return {item.text for place in places for item in root.findall(place)}
 
 

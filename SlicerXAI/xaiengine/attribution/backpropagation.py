@@ -15,13 +15,21 @@ import torch
 from captum.attr import Deconvolution, DeepLift, DeepLiftShap, GuidedBackprop
 from torch import nn
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .forward import Attribution, TargetForward, completeness_error, out_of_place
 
 DEEPLIFT_KNOWS = (
-    nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softmax, nn.MaxPool1d, nn.MaxPool2d,
+    nn.ReLU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+    nn.Softmax,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
     nn.MaxPool3d,
-)  # fmt: skip
+)
 DEEPLIFT_TOLERANCE = 0.05
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from ..errors import OptionError
+from ..core.errors import OptionError
 
 BaselineKind = Literal["blurred", "mean", "zero", "constant", "scan"]
 AUTOMATIC_BLUR = 1 / 12

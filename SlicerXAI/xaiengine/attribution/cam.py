@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import ModelError
-from ..targets import Target
+from ..core.errors import ModelError
+from ..targets.targets import Target
 from .feature_maps import check_spatial, recorded
 
 CamMethod = Literal["cam", "gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "scorecam"]

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ModelError, OptionError
-from ..feature_grid import FeatureGrid, feature_grid
-from ..layers import find_layer
-from ..progress import Progress
-from ..targets import RegressionTarget, Target
+from ..core.errors import ModelError, OptionError
+from ..core.progress import Progress
+from ..network.feature_grid import FeatureGrid, feature_grid
+from ..network.layers import find_layer
+from ..targets.targets import RegressionTarget, Target
 from .baselines import gaussian_blur
-from .bottleneck import BottleneckSettings
+from .bottleneck.bottleneck import BottleneckSettings
+from .bottleneck.information import Gate, InformationRequest, RegressionLoss
+from .bottleneck.statistics import ReferenceStatistics
 from .forward import TargetForward
-from .information import Gate, InformationRequest, RegressionLoss
 from .regions import supervoxels
-from .statistics import ReferenceStatistics
 
 DESTROY_VALUE_BETA = 10.0
 """The published 30 is for cross-entropy, which grows without end; a value can be destroyed once only."""

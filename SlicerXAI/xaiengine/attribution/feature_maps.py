@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from ..errors import ModelError
-from ..layers import evaluation_mode, frozen_parameters
+from ..core.errors import ModelError
+from ..network.layers import evaluation_mode, frozen_parameters
 
 
 @contextmanager

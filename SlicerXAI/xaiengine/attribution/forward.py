@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ModelError
-from ..progress import Progress
-from ..targets import Target
+from ..core.errors import ModelError
+from ..core.progress import Progress
+from ..targets.targets import Target
 
 
 class TargetForward(nn.Module):

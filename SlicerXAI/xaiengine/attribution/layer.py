@@ -17,7 +17,7 @@ from captum.attr import (
 )
 from torch import nn
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .backpropagation import DEEPLIFT_TOLERANCE, activation_names, quiet_captum
 from .feature_maps import check_spatial
 from .forward import Attribution, TargetForward, completeness_error, out_of_place, seeded_globally

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..targets import RegressionTarget, Target
+from ..targets.targets import RegressionTarget, Target
 from .case import Case
 from .forward import Attribution
 
 Family = Literal["information", "gradient", "cam", "layer", "perturbation"]
 Run = Callable[[Case], Attribution]
-_ON_VALUES = (
-    "On regression models its map stays partly the same when the weights are random; do not rely on it alone."
-)
+_ON_VALUES = "On regression models its map stays partly the same when the weights are random; do not rely on it alone."
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ..layers import find_layer
+from ..network.layers import find_layer
 from . import coalitions, gradient, perturbation
 from .cam import cam_maps
 from .case import Case

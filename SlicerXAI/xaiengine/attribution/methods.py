@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 
-from ..errors import OptionError
+from ..core.errors import OptionError
 from . import backpropagation, coalitions, gradient
-from .information import information, multilayer_information
-from .input_bottleneck import InputBottleneckSettings, input_information
+from .bottleneck.information import information, multilayer_information
+from .bottleneck.input_bottleneck import InputBottleneckSettings, input_information
 from .layer import LAYER_METHODS
 from .method import Method
 from .method_runs import (
@@ -94,36 +94,102 @@ _enter(
     )
 )
 for _entry in (
-    Method("saliency", "Saliency", "gradient", lambda case: gradient.saliency(case.forward(), case.inputs),
-           gradient_passes, per_input_unit=True),
-    Method("input_x_gradient", "Input x gradient", "gradient",
-           lambda case: gradient.input_x_gradient(case.forward(), case.inputs, case.baseline), gradient_passes),
-    Method("integrated_gradients", "Integrated gradients", "gradient", integrated_run,
-           lambda case: 3.0 * case.samples * (case.settings.steps or 48)),
-    Method("smoothgrad", "SmoothGrad", "gradient", smooth_run("smoothgrad"),
-           lambda case: 3.0 * case.samples * case.settings.samples, per_input_unit=True),
-    Method("smoothgrad_squared", "SmoothGrad squared", "gradient", smooth_run("smoothgrad_squared"),
-           lambda case: 3.0 * case.samples * case.settings.samples, signed=False, sane=False, caution=_RESIDUE),
-    Method("vargrad", "VarGrad", "gradient", smooth_run("vargrad"),
-           lambda case: 3.0 * case.samples * case.settings.samples, signed=False, sane=False, caution=_RESIDUE),
-    Method("gradient_shap", "GradientShap", "gradient", gradient_shap_run,
-           lambda case: 3.0 * case.samples * case.settings.samples),
-    Method("deep_lift", "DeepLift", "gradient",
-           lambda case: backpropagation.deep_lift(case.forward(), case.inputs, case.baseline),
-           lambda case: 8.0 * case.samples, needs=_INSIDE),
-    Method("deep_lift_shap", "DeepLiftShap", "gradient",
-           lambda case: backpropagation.deep_lift_shap(case.forward(), case.inputs, case.shap_baselines()),
-           lambda case: 8.0 * case.samples * case.settings.shap_baselines,
-           needs=_INSIDE),
-    Method("guided_backpropagation", "Guided backpropagation", "gradient",
-           lambda case: backpropagation.guided_backpropagation(case.forward(), case.inputs),
-           lambda case: 6.0 * case.samples, needs=_INSIDE, sane=False, caution=_EDGES,
-           per_input_unit=True),
-    Method("deconvolution", "Deconvolution", "gradient",
-           lambda case: backpropagation.deconvolution(case.forward(), case.inputs),
-           lambda case: 6.0 * case.samples, needs=_INSIDE, sane=False, caution=_EDGES,
-           per_input_unit=True),
-):  # fmt: skip
+    Method(
+        "saliency",
+        "Saliency",
+        "gradient",
+        lambda case: gradient.saliency(case.forward(), case.inputs),
+        gradient_passes,
+        per_input_unit=True,
+    ),
+    Method(
+        "input_x_gradient",
+        "Input x gradient",
+        "gradient",
+        lambda case: gradient.input_x_gradient(case.forward(), case.inputs, case.baseline),
+        gradient_passes,
+    ),
+    Method(
+        "integrated_gradients",
+        "Integrated gradients",
+        "gradient",
+        integrated_run,
+        lambda case: 3.0 * case.samples * (case.settings.steps or 48),
+    ),
+    Method(
+        "smoothgrad",
+        "SmoothGrad",
+        "gradient",
+        smooth_run("smoothgrad"),
+        lambda case: 3.0 * case.samples * case.settings.samples,
+        per_input_unit=True,
+    ),
+    Method(
+        "smoothgrad_squared",
+        "SmoothGrad squared",
+        "gradient",
+        smooth_run("smoothgrad_squared"),
+        lambda case: 3.0 * case.samples * case.settings.samples,
+        signed=False,
+        sane=False,
+        caution=_RESIDUE,
+    ),
+    Method(
+        "vargrad",
+        "VarGrad",
+        "gradient",
+        smooth_run("vargrad"),
+        lambda case: 3.0 * case.samples * case.settings.samples,
+        signed=False,
+        sane=False,
+        caution=_RESIDUE,
+    ),
+    Method(
+        "gradient_shap",
+        "GradientShap",
+        "gradient",
+        gradient_shap_run,
+        lambda case: 3.0 * case.samples * case.settings.samples,
+    ),
+    Method(
+        "deep_lift",
+        "DeepLift",
+        "gradient",
+        lambda case: backpropagation.deep_lift(case.forward(), case.inputs, case.baseline),
+        lambda case: 8.0 * case.samples,
+        needs=_INSIDE,
+    ),
+    Method(
+        "deep_lift_shap",
+        "DeepLiftShap",
+        "gradient",
+        lambda case: backpropagation.deep_lift_shap(case.forward(), case.inputs, case.shap_baselines()),
+        lambda case: 8.0 * case.samples * case.settings.shap_baselines,
+        needs=_INSIDE,
+    ),
+    Method(
+        "guided_backpropagation",
+        "Guided backpropagation",
+        "gradient",
+        lambda case: backpropagation.guided_backpropagation(case.forward(), case.inputs),
+        lambda case: 6.0 * case.samples,
+        needs=_INSIDE,
+        sane=False,
+        caution=_EDGES,
+        per_input_unit=True,
+    ),
+    Method(
+        "deconvolution",
+        "Deconvolution",
+        "gradient",
+        lambda case: backpropagation.deconvolution(case.forward(), case.inputs),
+        lambda case: 6.0 * case.samples,
+        needs=_INSIDE,
+        sane=False,
+        caution=_EDGES,
+        per_input_unit=True,
+    ),
+):
     _enter(_entry)
 for _name, _title in (
     ("cam", "CAM"),
@@ -134,8 +200,17 @@ for _name, _title in (
     ("xgradcam", "XGrad-CAM"),
 ):
     _enter(Method(_name, _title, "cam", cam_run(_name), gradient_passes, needs=_INSIDE, sane_on_values=False))
-_enter(Method("scorecam", "Score-CAM", "cam", cam_run("scorecam"), lambda case: 64.0 * case.samples,
-              needs=("layers", "free_batch"), sane_on_values=False))  # fmt: skip
+_enter(
+    Method(
+        "scorecam",
+        "Score-CAM",
+        "cam",
+        cam_run("scorecam"),
+        lambda case: 64.0 * case.samples,
+        needs=("layers", "free_batch"),
+        sane_on_values=False,
+    )
+)
 for _name in LAYER_METHODS:
     _many = _name in ("layer_conductance", "internal_influence", "layer_integrated_gradients")
     _enter(
@@ -152,22 +227,48 @@ for _name in LAYER_METHODS:
         )
     )
 for _entry in (
-    Method("occlusion", "Occlusion", "perturbation", occlusion_run, occlusion_passes, needs=(),
-           sane_on_values=False),
-    Method("feature_ablation", "Ablation of regions", "perturbation",
-           regions_run(lambda game, case: coalitions.feature_ablation(game)),
-           lambda case: case.samples * case.settings.regions, needs=()),
-    Method("shapley_sampling", "Shapley value sampling", "perturbation",
-           regions_run(lambda game, case: coalitions.shapley_sampling(game, case.settings.permutations, case.seed)),
-           lambda case: case.samples * case.settings.regions * case.settings.permutations, needs=(),
-           sane_on_values=False),
-    Method("kernel_shap", "KernelShap", "perturbation",
-           regions_run(lambda game, case: coalitions.kernel_shap(game, case.settings.coalitions, case.seed)),
-           lambda case: case.samples * case.settings.coalitions, needs=()),
-    Method("lime", "LIME", "perturbation",
-           regions_run(lambda game, case: coalitions.lime(game, case.settings.coalitions, case.seed)),
-           lambda case: case.samples * case.settings.coalitions, needs=()),
-    Method("rise", "RISE", "perturbation", rise_run, lambda case: case.samples * case.settings.masks, needs=(),
-           sane_on_values=False),
-):  # fmt: skip
+    Method("occlusion", "Occlusion", "perturbation", occlusion_run, occlusion_passes, needs=(), sane_on_values=False),
+    Method(
+        "feature_ablation",
+        "Ablation of regions",
+        "perturbation",
+        regions_run(lambda game, case: coalitions.feature_ablation(game)),
+        lambda case: case.samples * case.settings.regions,
+        needs=(),
+    ),
+    Method(
+        "shapley_sampling",
+        "Shapley value sampling",
+        "perturbation",
+        regions_run(lambda game, case: coalitions.shapley_sampling(game, case.settings.permutations, case.seed)),
+        lambda case: case.samples * case.settings.regions * case.settings.permutations,
+        needs=(),
+        sane_on_values=False,
+    ),
+    Method(
+        "kernel_shap",
+        "KernelShap",
+        "perturbation",
+        regions_run(lambda game, case: coalitions.kernel_shap(game, case.settings.coalitions, case.seed)),
+        lambda case: case.samples * case.settings.coalitions,
+        needs=(),
+    ),
+    Method(
+        "lime",
+        "LIME",
+        "perturbation",
+        regions_run(lambda game, case: coalitions.lime(game, case.settings.coalitions, case.seed)),
+        lambda case: case.samples * case.settings.coalitions,
+        needs=(),
+    ),
+    Method(
+        "rise",
+        "RISE",
+        "perturbation",
+        rise_run,
+        lambda case: case.samples * case.settings.masks,
+        needs=(),
+        sane_on_values=False,
+    ),
+):
     _enter(_entry)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from ..errors import OptionError
+from ..core.errors import OptionError
 from .cam import INTERPOLATION
 from .forward import Attribution, TargetForward
 

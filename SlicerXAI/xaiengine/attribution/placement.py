@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..feature_grid import FeatureGrid
+from ..network.feature_grid import FeatureGrid
 
 
 def placed(cells: torch.Tensor, grid: FeatureGrid, shape: Sequence[int]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..errors import OptionError
+from ..core.errors import OptionError
 
 LOWEST_COUNT = 2
 
@@ -117,9 +117,7 @@ class RegionRow:
     rank: int
 
 
-def region_table(
-    values: np.ndarray, segments: Mapping[str, np.ndarray], voxel_volume_ml: float
-) -> list[RegionRow]:
+def region_table(values: np.ndarray, segments: Mapping[str, np.ndarray], voxel_volume_ml: float) -> list[RegionRow]:
     """Sum, share and density of a map (spatial...) in each segment (boolean masks), ranked by |density|.
 
     A last row, "outside all segments", has the rest, so that shares of disjoint segments add up. Segments may

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..device import available_memory
-from ..errors import ModelError, OptionError, ResourceError
+from ..core.device import available_memory
+from ..core.errors import ModelError, OptionError, ResourceError
 from ..models.explained_model import Capabilities
 from .case import Case
 from .feature_maps import explainable

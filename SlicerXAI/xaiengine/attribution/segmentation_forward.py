@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
-from ..segmentation_targets import SegmentationTarget
-from ..window_layout import Box, bounding_box, intersection, shifted, union
-from ..windows import WindowedModel, part_of
+from ..core.boxes import Box, bounding_box, intersection, shifted, union
+from ..core.errors import ModelError
+from ..inference.windows import WindowedModel, part_of
+from ..targets.segmentation_targets import SegmentationTarget
 
 CACHE_BYTES = 2 * 2**30
 """Window outputs kept of the unchanged image; what does not fit is computed again when needed."""

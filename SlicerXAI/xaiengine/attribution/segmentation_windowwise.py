@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..segmentation_targets import SegmentationTarget
-from ..targets import Target
-from ..window_layers import LayerLattice, lay_cells
-from ..window_output import WindowNetwork
-from ..windows import WindowedModel, evaluated
+from ..inference.window_layers import LayerLattice, lay_cells
+from ..inference.window_output import WindowNetwork
+from ..inference.windows import WindowedModel, evaluated
+from ..targets.segmentation_targets import SegmentationTarget
+from ..targets.targets import Target
 from .forward import Attribution, TargetForward
 
 LINEARISED = (
@@ -109,9 +109,7 @@ def _count(windows: WindowedModel, rows: int) -> None:
     windows.on_windows(rows)
 
 
-def _shares(
-    windows: WindowedModel, target: SegmentationTarget, image: Tensor
-) -> Sequence[tuple[int, WindowShare]]:
+def _shares(windows: WindowedModel, target: SegmentationTarget, image: Tensor) -> Sequence[tuple[int, WindowShare]]:
     """The windows with what their output contributes; at a single window, the target itself."""
     flat = windows.layout.flat_axis
     used = windows.windows_of([target])

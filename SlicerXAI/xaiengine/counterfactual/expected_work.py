@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .directions_gradient import BATCH as GRADIENT_BATCH
-from .directions_linear import FOLDS, RIDGE_PENALTIES
-from .directions_scoring import BATCH as JUDGED_BATCH
-from .directions_scoring import SHIFTS
-from .directions_style import style_channels
-from .latent_sample import BATCH, sample_sizes
-from .paths import STEP
-from .series import COARSE, HALVINGS, SHIFT_TOLERANCE
+from .directions.gradient import BATCH as GRADIENT_BATCH
+from .directions.linear import FOLDS, RIDGE_PENALTIES
+from .directions.scoring import BATCH as JUDGED_BATCH
+from .directions.scoring import SHIFTS
+from .directions.style import style_channels
+from .generator.latent_sample import BATCH, sample_sizes
+from .series.paths import STEP
+from .series.series import COARSE, HALVINGS, SHIFT_TOLERANCE
 
 if TYPE_CHECKING:
-    from .directions import FinderSettings
-    from .latent_space import LatentSpace
+    from .directions.directions import FinderSettings
+    from .generator.latent_space import LatentSpace
 
 USUAL_NEWTON_STEPS = 8
 TRIALS = 2

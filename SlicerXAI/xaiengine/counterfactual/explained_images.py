@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ..errors import ModelError
-from ..layers import frozen_parameters
+from ..core.errors import ModelError
 from ..models.explained_model import ExplainedModel
-from .answer import Answer
+from ..network.layers import frozen_parameters
 from .preparation import find_preparation, prepared_values, through_transforms
-from .slice_replacement import SliceFrame
+from .scalar_output import Answer
+from .series.slice_replacement import SliceFrame
 
 BATCH = 64
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from ..models.explained_model import ExplainedModel
-from .answer import choose_answer
 from .explained_images import ImageAnswer, ImagePredictor, image_predictor
-from .generator_metrics import Features, LayerFeatures
-from .latent_sample import CONSTANT
-from .slice_replacement import SliceFrame
-from .training_joint import ScoreTarget
+from .generator.generator_metrics import Features, LayerFeatures
+from .generator.latent_sample import CONSTANT
+from .scalar_output import choose_answer
+from .series.slice_replacement import SliceFrame
+from .training.joint import ScoreTarget
 
 _ENDS = (0.01, 0.99)
 _BATCH = 64
@@ -36,9 +36,7 @@ class TrainingScore:
     deviation: float
 
 
-def training_score(
-    model: ExplainedModel, frame: SliceFrame, images: torch.Tensor, wanted: str = ""
-) -> TrainingScore:
+def training_score(model: ExplainedModel, frame: SliceFrame, images: torch.Tensor, wanted: str = "") -> TrainingScore:
     """The score of a target of the model for images (n, C, S, S) in [-1, 1] in the place of ``frame``.
 
     Raises:
@@ -85,7 +83,7 @@ def predictor_features(predictor: ImagePredictor) -> Features | None:
     model = predictor.model
     if not model.layers:
         return None
-    from ..layers import find_layer
+    from ..network.layers import find_layer
 
     name = model.layers[-1]
     run = lambda images: predictor.outputs(images.to(model.device))  # noqa: E731

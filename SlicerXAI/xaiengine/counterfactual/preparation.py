@@ -16,11 +16,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..errors import ModelError
+from ..core.errors import ModelError
+from ..inference.prediction import SLICE_AXIS, check_channels
+from ..inference.preprocessing import preprocess
 from ..models.explained_model import ExplainedModel
-from ..models.prediction import SLICE_AXIS, check_channels
-from ..preprocessing import preprocess
-from .slice_replacement import SliceFrame
+from .series.slice_replacement import SliceFrame
 
 EQUAL = 2e-3
 """Largest difference, as a part of the input's range, at which the found operation counts as the same."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..errors import InputError
-from ..grid import Grid
+from ..core.errors import InputError
+from ..io.grid import Grid
 from .components import bounding_box, label_mask
 
 DETECTION_SHARE = 0.1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..errors import InputError, OptionError
-from ..grid import Grid
+from ..core.errors import InputError, OptionError
+from ..io.grid import Grid
 
 MINIMAL_LESION_ML = 0.1
 WHOLE_NEIGHBOURHOOD = ndimage.generate_binary_structure(3, 3)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..console import duration
-from ..grid import Grid
+from ..core.console import duration
+from ..io.grid import Grid
 
 PASSES_PER_SLICE = {"iba": 45.0, "inverse-iba": 30.0, "grad-cam": 3.0, "grad-cam++": 3.0}
 """Forward passes whose time one explained slice takes: some 20 steps of 2 copies through the tail, there and back."""

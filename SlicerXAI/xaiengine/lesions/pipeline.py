@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..attribution.reference_store import find_statistics
-from ..attribution.statistics import ReferenceStatistics
-from ..grid import Grid
-from ..patience import interruptibly
-from ..preprocessing import Preprocessed, preprocess
-from ..progress import Progress
-from ..resample import resample
-from ..volume import Volume
+from ..attribution.bottleneck.reference_store import find_statistics
+from ..attribution.bottleneck.statistics import ReferenceStatistics
+from ..core.cancellation import interruptibly
+from ..core.progress import Progress
+from ..inference.preprocessing import Preprocessed, preprocess
+from ..io.grid import Grid
+from ..io.resample import resample
+from ..io.volume import Volume
 from .comparison import LesionComparison, compare_lesions
 from .components import Refinement, find_lesions
 from .estimate import in_words, seconds_needed
 from .quantify import Quantification, quantify_lesions
 from .regions import LungRegions
-from .seeds import BurdenSpread, spread_over_seeds
+from .repeatability import BurdenSpread, spread_over_seeds
 from .settings import LesionSettings
 from .slice_maps import SliceMaps, explain_slices, own_statistics, predict_slices, slices_of, slices_to_explain
 from .threshold import Threshold, absolute_threshold, otsu_threshold

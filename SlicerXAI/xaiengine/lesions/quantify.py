@@ -10,9 +10,9 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
-from ..grid import Grid
+from ..io.grid import Grid
 from .components import bounding_box
-from .lungs import Lungs
+from .lungs.lungs import Lungs
 from .severity import Severity, classify_severity
 
 BOTH_LUNGS, LEFT_LUNG, RIGHT_LUNG = "both lungs", "left lung", "right lung"

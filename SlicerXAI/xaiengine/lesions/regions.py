@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from ..errors import InputError
-from ..grid import Grid
-from ..segmentation import Mask, Segmentation
-from ..terminology import LEFT_LUNG, RIGHT_LUNG
-from ..volume import Volume
-from .lungs import Lungs, segment_lungs
+from ..core.errors import InputError
+from ..io.grid import Grid
+from ..io.segmentation import Mask, Segmentation
+from ..io.terminology import LEFT_LUNG, RIGHT_LUNG
+from ..io.volume import Volume
+from .lungs.lungs import Lungs, segment_lungs
 
 LUNG_COLORS = {"left": (0.77, 0.87, 0.94), "right": (0.68, 0.80, 0.90)}
 SMALLEST_LUNG_ML = 50.0

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import ModelError, OptionError
-from ..job import explain
+from ..core.errors import ModelError, OptionError
+from ..core.job import explain
+from ..core.options import TaskOptions
 
 if TYPE_CHECKING:
     from ..models.explained_model import ExplainedModel
-    from ..tasks.quantify_lesions import QuantifyLesionsOptions
 
 TASK = "quantify-lesions"
 METHODS = ("iba", "inverse-iba", "grad-cam", "grad-cam++")
@@ -100,12 +100,13 @@ class LesionSettings(BaseModel):
         return name
 
 
-def lesion_settings(model: ExplainedModel, options: QuantifyLesionsOptions) -> LesionSettings:
+def lesion_settings(model: ExplainedModel, options: TaskOptions) -> LesionSettings:
     """The model's settings for this task, with the user's in their place where he gave any.
 
     Raises ModelError when the model's own are wrong, OptionError when options contradict one another.
     """
-    settings = model_settings(model, _asked_for(options))
+    asked = _asked_for(options)
+    settings = model_settings(model, asked)
     if settings.threshold_method == "absolute" and settings.threshold is None:
         raise OptionError("An absolute threshold was asked for, but none was given.", "Give the option threshold.")
     if settings.threshold is not None and settings.threshold_method != "absolute":
@@ -113,9 +114,10 @@ def lesion_settings(model: ExplainedModel, options: QuantifyLesionsOptions) -> L
             f"A threshold of {settings.threshold:g} bits/voxel was given with method {settings.threshold_method}.",
             "Set threshold_method to absolute, or leave the threshold out.",
         )
-    if options.layer and settings.threshold_method == "calibrated" and options.layer != settings.chosen.layer:
+    layer = asked.get("layer", "")
+    if layer and settings.threshold_method == "calibrated" and layer != settings.chosen.layer:
         raise OptionError(
-            f"The calibration belongs to the layer {settings.chosen.layer or '(none)'}, not to {options.layer}.",
+            f"The calibration belongs to the layer {settings.chosen.layer or '(none)'}, not to {layer}.",
             "Use the threshold method otsu or absolute with another layer.",
         )
     return settings
@@ -132,7 +134,7 @@ def model_settings(model: ExplainedModel, changes: Mapping[str, Any] | None = No
         ) from error
 
 
-def _asked_for(options: QuantifyLesionsOptions) -> dict[str, Any]:
+def _asked_for(options: TaskOptions) -> dict[str, Any]:
     """Options that the user has set; an open option (None, "" or "model") leaves the model's own."""
     names = LesionSettings.model_fields.keys() & type(options).model_fields.keys()
     asked = {name: getattr(options, name) for name in names if name in options.model_fields_set}

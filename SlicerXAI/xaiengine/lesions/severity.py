@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import OptionError
+from ..core.errors import OptionError
 
 UPPER_BOUNDS_PERCENT = (25.0, 50.0, 75.0)
 """Largest burden, in percent of the lungs and included, of CT-1, CT-2 and CT-3."""

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..attribution.bottleneck import BottleneckSettings, explain_rows
+from ..attribution.bottleneck.bottleneck import BottleneckSettings, explain_rows
+from ..attribution.bottleneck.objectives import CrossEntropy, KeepValue, Objective
+from ..attribution.bottleneck.statistics import ReferenceStatistics, StatisticsAccumulator
 from ..attribution.cam import cam_maps
-from ..attribution.objectives import CrossEntropy, KeepValue, Objective
-from ..attribution.statistics import ReferenceStatistics, StatisticsAccumulator
-from ..errors import ModelError
-from ..feature_grid import feature_grid
-from ..grid import Grid
-from ..layers import evaluation_mode, find_layer, frozen_parameters
-from ..tail import Tail
-from ..targets import ClassTarget
-from .gate import gated_slices
+from ..core.errors import ModelError
+from ..io.grid import Grid
+from ..network.feature_grid import feature_grid
+from ..network.layers import evaluation_mode, find_layer, frozen_parameters
+from ..network.tail.tail import Tail
+from ..targets.targets import ClassTarget
 from .settings import LesionSettings
+from .slice_selection import gated_slices
 
 if TYPE_CHECKING:
+    from ..inference.preprocessing import Preprocessed
     from ..models.explained_model import ExplainedModel
-    from ..preprocessing import Preprocessed
 
 PLANE_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
 ROWS_AT_ONCE = 16

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError, OptionError
+from ..core.errors import InputError, OptionError
 
 OTSU_BINS = 512
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..layers import layer_names
+from ..network.layers import layer_names
 from .explained_model import ExplainedModel
 from .layer_choice import matching_layers, published_layers, suggested_layers
 from .layer_survey import example_shapes, survey

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..errors import ModelError, TrustError
-from .allowed import instantiate, network_class
-from .expressions import TRUST_REMEDY
-from .safe_config import Component
+from ..core.errors import ModelError, TrustError
+from .trust.allowed import instantiate, network_class
+from .trust.expressions import TRUST_REMEDY
+from .trust.safe_config import Component
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..errors import ModelError, TrustError
+from ..core.errors import ModelError, TrustError
 from .assembly import with_layers
 from .construction import build_network
 from .explained_model import Capabilities, ExplainedModel, Inferer, ModelTask
-from .expressions import TRUST_REMEDY
 from .files import SingleFile
 from .fitting import load_weights
-from .metadata import task_of_network
+from .formats.metadata import task_of_network
+from .formats.weights import read_state
 from .network_facts import input_channels, output_channels, spatial_dims
 from .outputs import selector_for
 from .probing import output_count
-from .safe_config import Component, SafeConfig, parse_config
 from .settings import ExplanationSettings, usual_activation
 from .transforms import Preprocessing, preprocessing_of
-from .weights import read_state
+from .trust.expressions import TRUST_REMEDY
+from .trust.safe_config import Component, SafeConfig, parse_config
 
 if TYPE_CHECKING:
     from torch import nn

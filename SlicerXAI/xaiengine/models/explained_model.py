@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ModelError, OptionError
+from ..core.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ class ExplainedModel:
         """
         if not self.reference or self.files is None:
             return None
-        from .weights import read_safetensors_metadata, read_state
+        from .formats.weights import read_safetensors_metadata, read_state
 
         metadata = read_safetensors_metadata(self.files.read(self.reference), self.reference)
         return read_state(self.files, self.reference), metadata

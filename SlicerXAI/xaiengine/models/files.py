@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ..errors import ModelError, TrustError
-from .expressions import TRUST_REMEDY
+from ..core.errors import ModelError, TrustError
+from .trust.expressions import TRUST_REMEDY
 
 LARGEST_TEXT = 4 * 2**20
 LARGEST_WEIGHTS = 8 * 2**30

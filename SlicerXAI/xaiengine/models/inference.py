@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..errors import ModelError
-from .allowed import refuse_target
+from ..core.errors import ModelError
 from .explained_model import Inferer
-from .safe_config import Component
+from .trust.allowed import refuse_target
+from .trust.safe_config import Component
 
 _SLIDING = ("SlidingWindowInferer", "SlidingWindowInfererAdapt")
 _PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ..layers import find_layer, layer_names
+from ..network.layers import find_layer, layer_names
 from .layer_survey import LayerFacts, Survey, reduction
 
 if TYPE_CHECKING:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import ModelError, TrustError
-from .bundle import is_bundle, load_bundle
+from ..core.errors import ModelError, TrustError
 from .description import load_described
 from .explained_model import ExplainedModel
-from .expressions import TRUST_REMEDY
 from .files import open_model
-from .nnunet import is_nnunet, load_nnunet, nnunet_folder
-from .weights import archive_kind
+from .formats.bundle import is_bundle, load_bundle
+from .formats.nnunet import is_nnunet, load_nnunet, nnunet_folder
+from .formats.weights import archive_kind
+from .trust.expressions import TRUST_REMEDY
 
 FORMATS = (
     "a MONAI bundle (folder or .zip), an nnU-Net v2 results folder, weights (.safetensors, .pth) with a description "
@@ -22,7 +22,7 @@ FORMATS = (
 def load(path: Path, trust: bool | str | Path = False) -> ExplainedModel:
     """The model at an existing path; see :func:`xaiengine.models.load_model`."""
     if trust and not isinstance(trust, bool):
-        from .trusted import load_with_code
+        from .trust.trusted import load_with_code
 
         return load_with_code(path, Path(trust).expanduser())
     if path.is_dir() or path.suffix.lower() == ".zip":
@@ -48,7 +48,7 @@ def _load_bundle(path: Path, trust: bool) -> ExplainedModel:
             raise
         if not path.is_dir():
             raise TrustError(f"{path.name} needs its own code to be run.", "Unpack it and give the folder.") from None
-    from .trusted_bundle import load_trusted_bundle
+    from .formats.trusted_bundle import load_trusted_bundle
 
     return load_trusted_bundle(path)
 
@@ -57,7 +57,7 @@ def _load_file(path: Path, trust: bool) -> ExplainedModel:
     if nnunet_folder(path)[1]:
         return load_nnunet(path, trust)
     if trust:
-        from .trusted import load_with_described_code
+        from .trust.trusted import load_with_described_code
 
         if (model := load_with_described_code(path)) is not None:
             return model
@@ -65,20 +65,20 @@ def _load_file(path: Path, trust: bool) -> ExplainedModel:
         return load_described(path)
     kind = archive_kind(path, path.name)
     if kind == "torchscript":
-        from .torchscript import load_torchscript
+        from .formats.torchscript import load_torchscript
 
         return load_torchscript(path, trust)
     if kind == "exported":
-        from .exported import load_exported
+        from .formats.exported import load_exported
 
         return load_exported(path, trust)
     if kind == "onnx":
-        from .onnx_model import load_onnx
+        from .formats.onnx_model import load_onnx
 
         return load_onnx(path, trust)
     if kind == "unknown":
         raise ModelError(f"{path.name} is not a model in a known format.", f"Give {FORMATS}.")
-    from .xrayvision import is_xrayvision, load_xrayvision
+    from .formats.xrayvision import is_xrayvision, load_xrayvision
 
     if is_xrayvision(path):
         return load_xrayvision(path)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..atomic import written_whole
-from ..cache_folder import cache_folder
-from ..errors import XAIError
+from ..core.atomic import written_whole
+from ..core.cache_folder import cache_folder
+from ..core.errors import XAIError
 
 
 def remembered(digest: str, question: object, find_out: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 
 USUAL_KEYS = ("logits", "out", "output", "pred", "prediction", "seg", "y", "masks", "high_res_logits")
 

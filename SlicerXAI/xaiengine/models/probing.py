@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from ..core.errors import ModelError
 from .explained_model import Capabilities, ExplainedModel
 from .model_cache import remembered
 from .outputs import OutputSelector

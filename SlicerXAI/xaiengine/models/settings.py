@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import ModelError
-from ..job import explain
+from ..core.errors import ModelError
+from ..core.job import explain
 from .explained_model import Inferer, ModelTask
 
 SETTINGS_FILE = "configs/explanation.json"

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ModelError, TrustError
-from .allowed import refuse_target
-from .safe_config import Component
+from ..core.errors import ModelError, TrustError
+from .trust.allowed import refuse_target
+from .trust.safe_config import Component
 
 LARGEST_SIDE = 4096
 LARGEST_SIZE = 1024**3
@@ -21,15 +21,28 @@ SMALLEST_SPACING_MM = 0.02
 ALLOWED: dict[str, tuple[str, ...]] = {
     "Orientation": ("axcodes", "as_closest_canonical", "labels"),
     "Spacing": (
-        "pixdim", "diagonal", "mode", "padding_mode", "align_corners", "scale_extent", "recompute_affine",
-        "min_pixdim", "max_pixdim",
+        "pixdim",
+        "diagonal",
+        "mode",
+        "padding_mode",
+        "align_corners",
+        "scale_extent",
+        "recompute_affine",
+        "min_pixdim",
+        "max_pixdim",
     ),
     "Resize": ("spatial_size", "size_mode", "mode", "align_corners", "anti_aliasing", "anti_aliasing_sigma"),
     "Zoom": ("zoom", "mode", "padding_mode", "align_corners", "keep_size"),
     "Rotate90": ("k", "spatial_axes"),
     "Flip": ("spatial_axis",),
     "CropForeground": (
-        "channel_indices", "margin", "allow_smaller", "k_divisible", "mode", "constant_values", "value",
+        "channel_indices",
+        "margin",
+        "allow_smaller",
+        "k_divisible",
+        "mode",
+        "constant_values",
+        "value",
     ),
     "CenterSpatialCrop": ("roi_size",),
     "CenterScaleCrop": ("roi_scale",),
@@ -50,7 +63,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "GaussianSmooth": ("sigma",),
     "MedianSmooth": ("radius",),
     "SavitzkyGolaySmooth": ("window_length", "order", "axis", "mode"),
-}  # fmt: skip
+}
 """Array transforms that may be built, each with the arguments it may be given; none of them is a function."""
 
 LEFT_OUT = frozenset(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..attribution.placement import placed
-from ..feature_grid import FeatureGrid
+from ..network.feature_grid import FeatureGrid
 
 
 def cell_weights(grid: FeatureGrid, voxels: tuple[int, ...]) -> Tensor:
@@ -35,9 +35,7 @@ def concept_maps(
     """
     spread = activation.clamp_min(0)
     never = spread.flatten(2).amax(2) <= 0
-    lifted = activation - activation.flatten(2).amin(2).reshape(
-        *activation.shape[:2], *[1] * (activation.ndim - 2)
-    )
+    lifted = activation - activation.flatten(2).amin(2).reshape(*activation.shape[:2], *[1] * (activation.ndim - 2))
     ones = torch.ones_like(activation)
     flat = lifted.flatten(2).amax(2) <= 0
     shape = (*never.shape, *[1] * (activation.ndim - 2))
@@ -46,8 +44,6 @@ def concept_maps(
     total = (spread * weights).flatten(2).sum(2)
     amount = torch.as_tensor(contributions, device=spread.device).to(spread) / total
     scaled = spread * amount.reshape(shape)
-    maps = torch.stack(
-        [scaled[:, torch.as_tensor(units, dtype=torch.long)].sum(1) for units in groups], dim=1
-    )
+    maps = torch.stack([scaled[:, torch.as_tensor(units, dtype=torch.long)].sum(1) for units in groups], dim=1)
     flat_maps = placed(maps.flatten(0, 1), grid, voxels)
     return flat_maps.reshape(len(activation), len(groups), *voxels).cpu().numpy()

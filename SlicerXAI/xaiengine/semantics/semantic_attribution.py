@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from ..attribution.feature_maps import check_spatial
-from ..errors import ModelError, OptionError
+from ..core.errors import ModelError, OptionError
+from ..core.progress import Progress
 from ..models.explained_model import ExplainedModel
-from ..progress import Progress
-from ..tail import Tail, TailRecord
-from ..targets import Target
+from ..network.tail.tail import Tail, TailRecord
+from ..targets.targets import Target
 
 METHODS = {
     "conductance": "Conductance",
@@ -167,9 +167,7 @@ def unit_contributions(
     ``steps`` of 0 doubles those of the conductance until its error falls below 0.5 %, or ``max_steps`` are reached.
     """
     if method not in METHODS:
-        raise OptionError(
-            f"There is no method {method!r} of semantic attribution.", f"Use {', '.join(METHODS)}."
-        )
+        raise OptionError(f"There is no method {method!r} of semantic attribution.", f"Use {', '.join(METHODS)}.")
     if method == "ablation":
         return _ablation(case, groups)
     case.model.capabilities.require("differentiable", METHODS[method])
@@ -240,22 +238,23 @@ def _ablated(case: LayerCase, sample: int, groups: Sequence[np.ndarray]) -> Iter
         z = activation.expand(len(part), *activation.shape).clone()
         for row, units in enumerate(part):
             chosen = torch.as_tensor(units, device=z.device)
-            z[row, chosen] = (
-                case.mean[chosen].reshape(-1, *[1] * (activation.ndim - 1)).expand_as(z[row, chosen])
-            )
+            z[row, chosen] = case.mean[chosen].reshape(-1, *[1] * (activation.ndim - 1)).expand_as(z[row, chosen])
         yield z
 
 
 def _made(
-    method: str, case: LayerCase, values: Tensor, start: Tensor, bypass: Tensor, steps: int = 0,
+    method: str,
+    case: LayerCase,
+    values: Tensor,
+    start: Tensor,
+    bypass: Tensor,
+    steps: int = 0,
     joint: np.ndarray | None = None,
-) -> UnitContributions:  # fmt: skip
+) -> UnitContributions:
     def array(tensor: Tensor) -> np.ndarray:
         return tensor.detach().double().cpu().numpy()
 
-    return UnitContributions(
-        method, array(values), array(case.score), array(start), array(bypass), steps, joint
-    )
+    return UnitContributions(method, array(values), array(case.score), array(start), array(bypass), steps, joint)
 
 
 @dataclass(frozen=True)
@@ -288,9 +287,7 @@ def concept_shares(
     numbers = [number for number in range(len(concepts)) if (concept_of_unit == number).any()]
     numbers.append(-1)
     sums = {number: float(mean[concept_of_unit == number].sum()) for number in numbers}
-    sides = {
-        sign: sum(abs(value) for value in sums.values() if (value > 0) == sign) for sign in (True, False)
-    }
+    sides = {sign: sum(abs(value) for value in sums.values() if (value > 0) == sign) for sign in (True, False)}
     bars = []
     for number in numbers:
         units = np.flatnonzero(concept_of_unit == number)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-from ..errors import OptionError
+from ..core.errors import OptionError
 from .task import Context, Outcome, OutputSpec, Task, ValueSpec
 
 __all__ = ["Context", "Outcome", "OutputSpec", "Task", "ValueSpec", "TASKS", "find_task"]
 
 TASKS = {
-    "quantify-lesions": "quantify_lesions:QuantifyLesions",
-    "fit-reference": "fit_reference:FitReference",
-    "explain-prediction": "explain_prediction:ExplainPrediction",
-    "evaluate-explanation": "evaluate_explanation:EvaluateExplanation",
-    "explain-segmentation": "explain_segmentation:ExplainSegmentation",
-    "dissect": "dissect:Dissect",
-    "explain-semantics": "explain_semantics:ExplainSemantics",
-    "find-directions": "find_directions:FindDirections",
-    "explain-counterfactual": "explain_counterfactual:ExplainCounterfactual",
-    "train-generator": "train_generator:TrainGenerator",
+    "quantify-lesions": "quantify_lesions.task:QuantifyLesions",
+    "fit-reference": "fit_reference.task:FitReference",
+    "explain-prediction": "explain_prediction.task:ExplainPrediction",
+    "evaluate-explanation": "evaluate_explanation.task:EvaluateExplanation",
+    "explain-segmentation": "explain_segmentation.task:ExplainSegmentation",
+    "dissect": "dissect.task:Dissect",
+    "explain-semantics": "explain_semantics.task:ExplainSemantics",
+    "find-directions": "find_directions.task:FindDirections",
+    "explain-counterfactual": "explain_counterfactual.task:ExplainCounterfactual",
+    "train-generator": "train_generator.task:TrainGenerator",
 }
 
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..job import ArtifactKind
-from ..options import TaskOptions
-from ..progress import Progress
+from ..core.job import ArtifactKind
+from ..core.options import TaskOptions
+from ..core.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from ..output import OutputFolder
-    from ..session import Session
+    from ..core.output import OutputFolder
+    from ..models.session import Session
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ class Residual(nn.Module):
     def __init__(self, spatial_dims: int, channels: int, width: int, stride: int) -> None:
         super().__init__()
         convolution, norm = CONVOLUTION[spatial_dims], NORM[spatial_dims]
-        self.first = nn.Sequential(
-            convolution(channels, width, 3, stride, 1, bias=False), norm(width), nn.ReLU()
-        )
+        self.first = nn.Sequential(convolution(channels, width, 3, stride, 1, bias=False), norm(width), nn.ReLU())
         self.second = nn.Sequential(convolution(width, width, 3, 1, 1, bias=False), norm(width))
         self.shortcut = nn.Sequential(convolution(channels, width, 1, stride, bias=False), norm(width))
         self.activation = nn.ReLU()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xaiengine.counterfactual.explained_images import ImageAnswer
-from xaiengine.counterfactual.inversion import Inversion, invert
-from xaiengine.counterfactual.latent_sample import LatentSample, draw_sample
-from xaiengine.counterfactual.setting import Setting
+from xaiengine.counterfactual.generator.inversion import Inversion, invert
+from xaiengine.counterfactual.generator.latent_sample import LatentSample, draw_sample
+from xaiengine.counterfactual.generator_context import Setting
 from xaiengine.models.explained_model import ExplainedModel
 
 from .cases import Cases
@@ -46,9 +46,16 @@ class Bench:
         values = self.answer(self.cases.images).detach()
         known = self.setting.score_latents(self.model, self.answer.answer, values)
         return invert(
-            self.setting.space, self.answer, self.setting.geometry, self.cases.images, steps=steps, refine=refine,
-            values_spread=self.sample.spread, values=values, score_latents=known,
-        )  # fmt: skip
+            self.setting.space,
+            self.answer,
+            self.setting.geometry,
+            self.cases.images,
+            steps=steps,
+            refine=refine,
+            values_spread=self.sample.spread,
+            values=values,
+            score_latents=known,
+        )
 
     @property
     def inversion(self) -> Inversion:

@@ -10,7 +10,7 @@ import planting
 import torch
 from cohort import read_held_out
 from scipy import ndimage
-from xaiengine.counterfactual.similarity import inside_mean
+from xaiengine.counterfactual.series.similarity import inside_mean
 
 HELD_OUT = Path(__file__).resolve().parents[2] / "data" / "chest_xray_held_out.npz"
 SOFT_TISSUE_PERCENTILE = 70
@@ -41,8 +41,10 @@ class Cases:
 def held_out_cases(count: int) -> Cases:
     cohort = read_held_out(HELD_OUT)
     fields = [planting.lung_fields(image / 255.0) for image in cohort.clean[:count]]
-    bright = [np.percentile(ndimage.gaussian_filter(image / 255.0, 1.2)[15:50, 27:37], SOFT_TISSUE_PERCENTILE)
-              for image in cohort.clean[:count]]  # fmt: skip
+    bright = [
+        np.percentile(ndimage.gaussian_filter(image / 255.0, 1.2)[15:50, 27:37], SOFT_TISSUE_PERCENTILE)
+        for image in cohort.clean[:count]
+    ]
 
     def turned(values: np.ndarray) -> torch.Tensor:  # pictures are stored by rows, images are (I, J)
         return torch.from_numpy(np.ascontiguousarray(values[:count].transpose(0, 2, 1)))

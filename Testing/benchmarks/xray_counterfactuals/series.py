@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass
 
 import torch
-from xaiengine.counterfactual.directions import Direction, FinderSettings, find
-from xaiengine.counterfactual.directions_linear import ridge_coefficients
+from xaiengine.core.similarity import spearman
+from xaiengine.counterfactual.directions.directions import Direction, FinderSettings, find
+from xaiengine.counterfactual.directions.linear import ridge_coefficients
 from xaiengine.counterfactual.explained_images import ImageAnswer
 from xaiengine.counterfactual.explained_score import predictor_features
-from xaiengine.counterfactual.finding import answers_range
-from xaiengine.counterfactual.generator_metrics import likeness
-from xaiengine.counterfactual.paths import CounterfactualPath, GradientPath
-from xaiengine.counterfactual.series import Along, Series, make_series, smallest_flip
-from xaiengine.counterfactual.series_span import Sides, span_of, spread_shifts, usual_shifts
-from xaiengine.counterfactual.similarity import inside_mean, similarity_map
-from xaiengine.faithfulness.similarity import spearman
+from xaiengine.counterfactual.generator.generator_metrics import likeness
+from xaiengine.counterfactual.series.paths import CounterfactualPath, GradientPath
+from xaiengine.counterfactual.series.series import Along, Series, make_series, smallest_flip
+from xaiengine.counterfactual.series.similarity import inside_mean, similarity_map
+from xaiengine.counterfactual.series.span import Sides, span_of, spread_shifts, usual_shifts
+from xaiengine.tasks.find_directions.finding import answers_range
 
 from .bench import DEFAULT, FRAMES, REACH, Bench, report
 from .cases import Cases, held_out_cases
@@ -72,8 +72,10 @@ def series_part(bench: Bench) -> None:
         seconds = (time.process_time() - start) / len(found)
         _report_series(bench, method, found, method == DEFAULT)
         slopes = torch.tensor([_slope_nearby(path, bench.answer) for path in ways])
-        report(f"{method}: log-odds per SD within {NEARBY} SD of the reconstruction, median",
-               f"{float(slopes.median()):.2f} (10 %: {float(slopes.quantile(0.1)):.2f})")  # fmt: skip
+        report(
+            f"{method}: log-odds per SD within {NEARBY} SD of the reconstruction, median",
+            f"{float(slopes.median()):.2f} (10 %: {float(slopes.quantile(0.1)):.2f})",
+        )
         report(f"{method}: CPU seconds per three series of {FRAMES} frames", f"{seconds:.2f}")
 
 
@@ -89,8 +91,10 @@ def _series_of(
     flip = smallest_flip(along, 0.0)
     usual = usual_shifts(along(0.0), slope, values)
     choices: tuple[Sides, ...] = ("both", "symmetric", "towards")
-    series = {sides: make_series(path, answer, spread_shifts(FRAMES, *span_of(sides, flip, along, usual)))
-              for sides in choices}  # fmt: skip
+    series = {
+        sides: make_series(path, answer, spread_shifts(FRAMES, *span_of(sides, flip, along, usual)))
+        for sides in choices
+    }
     return FoundSeries(series, None if flip is None else flip.shift)
 
 
@@ -119,9 +123,11 @@ def _report_likeness(method: str, bench: Bench, ends: torch.Tensor) -> None:
     for name, side in (("clear", False), ("consolidation", True)):
         group, made = real[is_real == side], ends[shows == side]
         found, floor = likeness(features, group, made), likeness(features, group[::2], group[1::2])
-        report(f"{method}: {len(made)} counterfactuals {name} against {len(group)} X-rays: Fréchet, precision",
-               f"{found.frechet:.3f}, {found.precision:.2f} (halves of the X-rays {floor.frechet:.3f}, "
-               f"{floor.precision:.2f})")  # fmt: skip
+        report(
+            f"{method}: {len(made)} counterfactuals {name} against {len(group)} X-rays: Fréchet, precision",
+            f"{found.frechet:.3f}, {found.precision:.2f} (halves of the X-rays {floor.frechet:.3f}, "
+            f"{floor.precision:.2f})",
+        )
 
 
 def _report_ranks(method: str, found: list[FoundSeries], goals: bool) -> None:
@@ -129,15 +135,23 @@ def _report_ranks(method: str, found: list[FoundSeries], goals: bool) -> None:
     for sides in found[0].by_sides:
         ranks = torch.tensor([item.rank(sides) for item in found])
         steady, goal = float((ranks >= STEADY).float().mean()), goals and sides == "both"
-        report(f"{method}, {sides}: series with Spearman >= 0.95", f"{steady:.1%} (mean {float(ranks.mean()):.3f})",
-               ">= 90 %" if goal else "", steady >= 0.9 if goal else None)  # fmt: skip
+        report(
+            f"{method}, {sides}: series with Spearman >= 0.95",
+            f"{steady:.1%} (mean {float(ranks.mean()):.3f})",
+            ">= 90 %" if goal else "",
+            steady >= 0.9 if goal else None,
+        )
 
 
 def _report_flips(method: str, flipped: torch.Tensor, rises: torch.Tensor, goals: bool) -> None:
     rate = float(flipped.float().mean())
     up, down = float(flipped[rises].float().mean()), float(flipped[~rises].float().mean())
-    report(f"{method}: flip rate", f"{rate:.1%} (up {up:.0%}, down {down:.0%})", ">= 90 %" if goals else "",
-           rate >= 0.9 if goals else None)  # fmt: skip
+    report(
+        f"{method}: flip rate",
+        f"{rate:.1%} (up {up:.0%}, down {down:.0%})",
+        ">= 90 %" if goals else "",
+        rate >= 0.9 if goals else None,
+    )
 
 
 def report_truth(
@@ -147,23 +161,32 @@ def report_truth(
     change = cases.extent(ends) - cases.extent(bases)
     right = torch.where(rises, change > LEAST_EXTENT, change < -LEAST_EXTENT)
     share = float(right.float().mean())
-    report(f"{method}: measured extent moves as predicted",
-           f"{share:.1%} (up {_mean(change[rises]):+.3f}, down {_mean(change[~rises]):+.3f})",
-           ">= 90 %" if goals else "", share >= 0.9 if goals else None)  # fmt: skip
+    report(
+        f"{method}: measured extent moves as predicted",
+        f"{share:.1%} (up {_mean(change[rises]):+.3f}, down {_mean(change[~rises]):+.3f})",
+        ">= 90 %" if goals else "",
+        share >= 0.9 if goals else None,
+    )
     lesions = ~rises & cases.has_lesion
     inside = (cases.extent(ends, cases.planted) - cases.extent(bases, cases.planted))[lesions]
     report(f"{method}: going down, opacity within the planted place", f"{_mean(inside):+.3f}")
     similarity = similarity_map(ends, bases)
     wide = torch.nn.functional.max_pool2d(cases.planted[:, None].float(), 5, 1, 2)[:, 0] > 0
     outside = inside_mean(similarity, ~wide)
-    report(f"{method}: SSIM outside the planted region", f"{_mean(outside):.3f} (worst tenth "
-           f"{float(outside.quantile(0.1)):.3f})", ">= 0.9" if goals else "", _mean(outside) >= 0.9 if goals else None)
+    report(
+        f"{method}: SSIM outside the planted region",
+        f"{_mean(outside):.3f} (worst tenth {float(outside.quantile(0.1)):.3f})",
+        ">= 0.9" if goals else "",
+        _mean(outside) >= 0.9 if goals else None,
+    )
     beyond = inside_mean(similarity, ~cases.lungs)
     amount = (ends - bases).abs().mean(1)
     in_lungs = (amount * cases.lungs).sum((1, 2)) / amount.sum((1, 2)).clamp_min(1e-9)
     in_place = (amount * wide).sum((1, 2)) / amount.sum((1, 2)).clamp_min(1e-9)
-    report(f"{method}: SSIM outside the lungs; part of the change within lungs, within the planted place (down)",
-           f"{_mean(beyond):.3f}; {_mean(in_lungs):.2f}, {_mean(in_place[lesions]):.2f}")  # fmt: skip
+    report(
+        f"{method}: SSIM outside the lungs; part of the change within lungs, within the planted place (down)",
+        f"{_mean(beyond):.3f}; {_mean(in_lungs):.2f}, {_mean(in_place[lesions]):.2f}",
+    )
 
 
 def _mean(values: torch.Tensor) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from classifier import LABELS, NETWORK, TARGET
 from safetensors.torch import save_file
-from xaiengine.attribution.statistics import StatisticsAccumulator
+from xaiengine.attribution.bottleneck.statistics import StatisticsAccumulator
 
 NAME = "chest_xray_consolidation_classifier"
 LAYER = "layer2"
@@ -27,20 +27,42 @@ def inference_config() -> dict[str, Any]:
                 {"_target_": "LoadImaged", **_KEYS},
                 {"_target_": "EnsureChannelFirstd", **_KEYS},
                 {"_target_": "Resized", **_KEYS, "spatial_size": [64, 64, -1], "mode": "trilinear"},
-                {"_target_": "ScaleIntensityRanged", **_KEYS, "a_min": 0.0, "a_max": 255.0, "b_min": 0.0,
-                 "b_max": 1.0, "clip": True},
+                {
+                    "_target_": "ScaleIntensityRanged",
+                    **_KEYS,
+                    "a_min": 0.0,
+                    "a_max": 255.0,
+                    "b_min": 0.0,
+                    "b_max": 1.0,
+                    "clip": True,
+                },
             ],
         },
-    }  # fmt: skip
+    }
 
 
 def metadata_config() -> dict[str, Any]:
-    image = {"type": "image", "format": "magnitude", "modality": "CR", "num_channels": 1, "spatial_shape": [64, 64],
-             "dtype": "float32", "value_range": [0, 1], "is_patch_data": False,
-             "channel_def": {"0": "frontal chest X-ray, lungs dark, 0 to 255 scaled to 0..1"}}  # fmt: skip
-    probabilities = {"type": "probabilities", "format": "classification", "num_channels": len(LABELS),
-                     "spatial_shape": [1], "dtype": "float32", "value_range": [], "is_patch_data": False,
-                     "channel_def": {str(index): label for index, label in enumerate(LABELS)}}  # fmt: skip
+    image = {
+        "type": "image",
+        "format": "magnitude",
+        "modality": "CR",
+        "num_channels": 1,
+        "spatial_shape": [64, 64],
+        "dtype": "float32",
+        "value_range": [0, 1],
+        "is_patch_data": False,
+        "channel_def": {"0": "frontal chest X-ray, lungs dark, 0 to 255 scaled to 0..1"},
+    }
+    probabilities = {
+        "type": "probabilities",
+        "format": "classification",
+        "num_channels": len(LABELS),
+        "spatial_shape": [1],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": False,
+        "channel_def": {str(index): label for index, label in enumerate(LABELS)},
+    }
     return {
         "version": "1.0.0",
         "changelog": {"1.0.0": "first version"},

@@ -10,10 +10,17 @@ from monai.networks.nets import ResNet
 from torch.nn import functional
 
 NETWORK = {
-    "block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [12, 24, 40, 56], "spatial_dims": 2,
-    "n_input_channels": 1, "conv1_t_size": 5, "conv1_t_stride": 2, "no_max_pool": True, "num_classes": 2,
+    "block": "basic",
+    "layers": [1, 1, 1, 1],
+    "block_inplanes": [12, 24, 40, 56],
+    "spatial_dims": 2,
+    "n_input_channels": 1,
+    "conv1_t_size": 5,
+    "conv1_t_stride": 2,
+    "no_max_pool": True,
+    "num_classes": 2,
     "bias_downsample": False,
-}  # fmt: skip
+}
 LABELS = ("clear", "consolidation")
 TARGET = 1
 BATCH = 64

@@ -91,9 +91,13 @@ def write_held_out(cohort: Cohort, path: Path, count: int = 120) -> None:
     part = slice(0, count)
     added = cohort.images[part] - cohort.clean[part]
     np.savez_compressed(
-        path, images=cohort.images[part], added=added, opacity=cohort.opacity[part],
-        burden=cohort.burden[part].astype(np.float32), source=cohort.source[part].astype(np.int16),
-    )  # fmt: skip
+        path,
+        images=cohort.images[part],
+        added=added,
+        opacity=cohort.opacity[part],
+        burden=cohort.burden[part].astype(np.float32),
+        source=cohort.source[part].astype(np.int16),
+    )
 
 
 def read_held_out(path: Path) -> Cohort:

@@ -21,26 +21,26 @@ from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "SlicerXAI")]
-import bundle  # noqa: E402
-import classifier  # noqa: E402
-import cohort  # noqa: E402
-from xaiengine.counterfactual.checkpoint import GeneratorDescription, save_generator  # noqa: E402
-from xaiengine.counterfactual.directions import FinderSettings  # noqa: E402
-from xaiengine.counterfactual.directions_store import FILE_NAME, DirectionSet  # noqa: E402
-from xaiengine.counterfactual.explained_score import TrainingScore, model_features, training_score  # noqa: E402
-from xaiengine.counterfactual.finding import find_directions, generated_answer  # noqa: E402
-from xaiengine.counterfactual.generator import GeneratorSettings  # noqa: E402
-from xaiengine.counterfactual.latent_space import LatentSpace  # noqa: E402
-from xaiengine.counterfactual.setting import load_setting  # noqa: E402
-from xaiengine.counterfactual.slice_replacement import blank_frame  # noqa: E402
-from xaiengine.counterfactual.training import GeneratorTrainer  # noqa: E402
-from xaiengine.counterfactual.training_checkpoint import fingerprint  # noqa: E402
-from xaiengine.counterfactual.training_figures import held_out_figures, sample_grid, write_grid  # noqa: E402
-from xaiengine.counterfactual.training_images import TrainingImages  # noqa: E402
-from xaiengine.counterfactual.training_run import TrainingRun  # noqa: E402
-from xaiengine.counterfactual.training_settings import JOINT_RATES, TrainingSettings  # noqa: E402
-from xaiengine.models import load_model  # noqa: E402
-from xaiengine.progress import Progress  # noqa: E402
+import bundle
+import classifier
+import cohort
+from xaiengine.core.progress import Progress
+from xaiengine.counterfactual.directions.directions import FinderSettings
+from xaiengine.counterfactual.directions.store import FILE_NAME, DirectionSet
+from xaiengine.counterfactual.explained_score import TrainingScore, model_features, training_score
+from xaiengine.counterfactual.generator.checkpoint import GeneratorDescription, save_generator
+from xaiengine.counterfactual.generator.generator import GeneratorSettings
+from xaiengine.counterfactual.generator.latent_space import LatentSpace
+from xaiengine.counterfactual.generator_context import load_setting
+from xaiengine.counterfactual.series.slice_replacement import blank_frame
+from xaiengine.counterfactual.training.checkpoint import fingerprint
+from xaiengine.counterfactual.training.images import TrainingImages
+from xaiengine.counterfactual.training.metrics import held_out_figures, sample_grid, write_grid
+from xaiengine.counterfactual.training.run import TrainingRun
+from xaiengine.counterfactual.training.settings import JOINT_RATES, TrainingSettings
+from xaiengine.counterfactual.training.training import GeneratorTrainer
+from xaiengine.models import load_model
+from xaiengine.tasks.find_directions.finding import find_directions, generated_answer
 
 NAME = "chest_xray_counterfactual"
 WINDOW = (0.0, 255.0)
@@ -69,9 +69,13 @@ def train_classifier(training: cohort.Cohort, held_out: cohort.Cohort, folder: P
     bundle.write_bundle(folder, network, classifier.as_input(training.images[::13]))
     figures = classifier_figures(network, held_out)
     write_card(
-        folder, "classifier_card.md", **figures, parameters=parameters(network), steps=classifier.STEPS,
+        folder,
+        "classifier_card.md",
+        **figures,
+        parameters=parameters(network),
+        steps=classifier.STEPS,
         held_out=len(held_out.images),
-    )  # fmt: skip
+    )
     return figures
 
 
@@ -101,9 +105,17 @@ def train_generator(
     trainer = GeneratorTrainer(SHAPE, settings(steps, seed), training, score.target)
     model = score.answer.predictor.model
     run = TrainingRun(
-        trainer, work, fingerprint(trainer, model_digest=model.digest), held_out[:300], model_features(score),
-        score.target, score.shown, save_every=500, figures_every=2000, log=lambda text: print(text, flush=True),
-    )  # fmt: skip
+        trainer,
+        work,
+        fingerprint(trainer, model_digest=model.digest),
+        held_out[:300],
+        model_features(score),
+        score.target,
+        score.shown,
+        save_every=500,
+        figures_every=2000,
+        log=lambda text: print(text, flush=True),
+    )
     run.resume()
     run.run()
     return trainer.latent_space(), run.resumed_at
@@ -120,16 +132,28 @@ def write_generator(
     described["domain"] = {"l1": figures["domain_l1"], "distance": figures["domain_distance"]}
     described["frechet_features"] = model_features(score).name
     description = GeneratorDescription(
-        name=NAME, settings=SHAPE, modality="frontal chest X-ray, 64 x 64", window=WINDOW,
-        explained_model=model.digest, target=score.name, score_mean=score.mean,
-        score_deviation=score.deviation, licence=LICENCE, training=described | training,
+        name=NAME,
+        settings=SHAPE,
+        modality="frontal chest X-ray, 64 x 64",
+        window=WINDOW,
+        explained_model=model.digest,
+        target=score.name,
+        score_mean=score.mean,
+        score_deviation=score.deviation,
+        licence=LICENCE,
+        training=described | training,
         notes=["X-rays with planted consolidations: a demonstration, not a diagnostic tool."],
-    )  # fmt: skip
+    )
     save_generator(folder, space, description, torch.float16)
     write_card(
-        folder, "model_card.md", **described, **training, held_out=len(held_out),
-        generator_parameters=parameters(space.generator), encoder_parameters=parameters(space.encoder),
-    )  # fmt: skip
+        folder,
+        "model_card.md",
+        **described,
+        **training,
+        held_out=len(held_out),
+        generator_parameters=parameters(space.generator),
+        encoder_parameters=parameters(space.encoder),
+    )
     write_grid(folder / "docs" / "samples.png", sample_grid(space, held_out, score.target))
     return figures
 
@@ -139,9 +163,16 @@ def write_directions(folder: Path, model_folder: Path, seed: int) -> DirectionSe
     setting, model = load_setting(str(folder), torch.device("cpu")), load_model(model_folder)
     answer = generated_answer(setting, model, classifier.LABELS[classifier.TARGET], "", None)
     found = find_directions(
-        setting, answer, DIRECTION_METHODS, FinderSettings(leading=setting.moving("auto")),
-        samples=DIRECTION_SAMPLES, seed=seed, judged=40, reach=4.0, progress=Progress(),
-    )  # fmt: skip
+        setting,
+        answer,
+        DIRECTION_METHODS,
+        FinderSettings(leading=setting.moving("auto")),
+        samples=DIRECTION_SAMPLES,
+        seed=seed,
+        judged=40,
+        reach=4.0,
+        progress=Progress(),
+    )
     found.save(folder / FILE_NAME)
     return found
 

@@ -19,18 +19,18 @@ from cohort import Anatomy
 from safetensors.torch import save_file
 from scipy import ndimage
 from slices import OUTSIDE_HU
-from xaiengine.attribution.statistics import ReferenceStatistics, StatisticsAccumulator
-from xaiengine.feature_grid import feature_grid
-from xaiengine.grid import Grid
-from xaiengine.layers import find_layer
+from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics, StatisticsAccumulator
+from xaiengine.inference.preprocessing import preprocess
+from xaiengine.io.grid import Grid
+from xaiengine.io.resample import resample
+from xaiengine.io.volume import Volume
 from xaiengine.lesions.pipeline import restore_density
 from xaiengine.lesions.settings import LesionSettings
 from xaiengine.lesions.slice_maps import explain_slices, predict_slices, slices_of
 from xaiengine.models.explained_model import ExplainedModel
 from xaiengine.models.loading import load
-from xaiengine.preprocessing import preprocess
-from xaiengine.resample import resample
-from xaiengine.volume import Volume
+from xaiengine.network.feature_grid import feature_grid
+from xaiengine.network.layers import find_layer
 
 NAME = "lung_lesion_slice_classifier"
 LABELS = ("no lesion", "lesion")
@@ -39,9 +39,7 @@ REFERENCE = "models/reference_statistics.safetensors"
 SHARES = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 CALIBRATION = ((0.005, "mass"), (0.02, "consolidation"), (0.05, "ground_glass"), (0.2, "mixed"))
 VERSIONS = {"monai_version": "1.6.0", "pytorch_version": "2.6.0", "numpy_version": "1.26.0"}
-NOTES = (
-    "Trained on a few CT anatomies with planted lesions: a demonstration, not a diagnostic tool.",
-)
+NOTES = ("Trained on a few CT anatomies with planted lesions: a demonstration, not a diagnostic tool.",)
 DEFAULTS: dict[str, Any] = {
     "method": "inverse-iba",
     "beta": 0.3,

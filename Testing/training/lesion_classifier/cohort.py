@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from xaiengine.grid import Grid
-from xaiengine.lesions.lungs import segment_lungs
+from xaiengine.io.grid import Grid
+from xaiengine.lesions.lungs.lungs import segment_lungs
 
 LUNG_LOBES = (10, 11, 12, 13, 14)  # TotalSegmentator label values
 HELD_OUT = Path(__file__).parents[2] / "data" / "chest_cta.nrrd"
@@ -134,8 +134,14 @@ def ct_chest4() -> list[Anatomy]:
     healthy_left[[17, 18, 24]] = False
     half = slice(None, hu.shape[0] // 2 + 4)
     whole = Anatomy("CTChest4", hu, lungs, spacing, usable, healthy).with_found_lungs()
-    left = replace(whole, name="CTChest4 left", hu=hu[half], lungs=lungs[half], healthy=healthy_left,
-                   found_lungs=whole.found_lungs[half])  # fmt: skip
+    left = replace(
+        whole,
+        name="CTChest4 left",
+        hu=hu[half],
+        lungs=lungs[half],
+        healthy=healthy_left,
+        found_lungs=whole.found_lungs[half],
+    )
     return [whole, left]
 
 

@@ -20,11 +20,11 @@ import torch
 from monai.networks.nets import NetAdapter, ResNet
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "SlicerXAI")]
-import bundle  # noqa: E402
-import cohort  # noqa: E402
-from augmentation import random_appearance, random_view  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from slices import LabelledSlice, labelled_slices  # noqa: E402
+import bundle
+import cohort
+from augmentation import random_appearance, random_view
+from safetensors.torch import save_file
+from slices import LabelledSlice, labelled_slices
 
 PIXEL_MM = 2.0
 HU_WINDOW = (-1000.0, 200.0)

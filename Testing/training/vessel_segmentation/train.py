@@ -27,9 +27,14 @@ from trees import synthetic_scan
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = ROOT / "SlicerXAI" / "Resources" / "Models" / "vessel_segmentation"
 NETWORK = {
-    "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [8, 16, 32, 64], "strides": [2, 2, 2],
-    "num_res_units": 1, "norm": "INSTANCE",
-}  # fmt: skip
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": [8, 16, 32, 64],
+    "strides": [2, 2, 2],
+    "num_res_units": 1,
+    "norm": "INSTANCE",
+}
 WINDOW, SPACING, LOW, HIGH = 48, 1.5, -200.0, 600.0
 HELD_OUT_BELOW = 56
 BRIGHT = 130.0
@@ -160,34 +165,75 @@ def write_bundle(network: UNet, numbers: dict[str, float], steps: int, minutes: 
     for folder in ("configs", "models", "docs"):
         (BUNDLE / folder).mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, str(BUNDLE / "models/model.safetensors"))
-    write_json("configs/inference.json", {
-        "network_def": {"_target_": "monai.networks.nets.UNet", **NETWORK},
-        "preprocessing": {"_target_": "monai.transforms.Compose", "transforms": [
-            {"_target_": "LoadImaged", "keys": "image"},
-            {"_target_": "EnsureChannelFirstd", "keys": "image"},
-            {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
-            {"_target_": "Spacingd", "keys": "image", "pixdim": [SPACING] * 3, "mode": "bilinear"},
-            {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": LOW, "a_max": HIGH, "b_min": 0.0,
-             "b_max": 1.0, "clip": True},
-        ]},
-        "inferer": {"_target_": "monai.inferers.SlidingWindowInferer", "roi_size": [WINDOW] * 3, "sw_batch_size": 1,
-                    "overlap": 0.5, "mode": "gaussian"},
-    })  # fmt: skip
-    write_json("configs/metadata.json", {
-        "version": "1.0.0", "name": "Vessel segmentation (CTA)", "task": "Vessel segmentation",
-        "description": "Segments contrast-enhanced vessels; a demonstration of explanations, not for diagnosis.",
-        "authors": "SlicerXAI", "copyright": "Apache-2.0", "monai_version": "1.6.1", "pytorch_version": "2.6.0",
-        "network_data_format": {
-            "inputs": {"image": {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": 1}},
-            "outputs": {"pred": {"type": "image", "format": "segmentation", "num_channels": 2,
-                                 "channel_def": {"0": "background", "1": "vessel"}}},
+    write_json(
+        "configs/inference.json",
+        {
+            "network_def": {"_target_": "monai.networks.nets.UNet", **NETWORK},
+            "preprocessing": {
+                "_target_": "monai.transforms.Compose",
+                "transforms": [
+                    {"_target_": "LoadImaged", "keys": "image"},
+                    {"_target_": "EnsureChannelFirstd", "keys": "image"},
+                    {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+                    {"_target_": "Spacingd", "keys": "image", "pixdim": [SPACING] * 3, "mode": "bilinear"},
+                    {
+                        "_target_": "ScaleIntensityRanged",
+                        "keys": "image",
+                        "a_min": LOW,
+                        "a_max": HIGH,
+                        "b_min": 0.0,
+                        "b_max": 1.0,
+                        "clip": True,
+                    },
+                ],
+            },
+            "inferer": {
+                "_target_": "monai.inferers.SlidingWindowInferer",
+                "roi_size": [WINDOW] * 3,
+                "sw_batch_size": 1,
+                "overlap": 0.5,
+                "mode": "gaussian",
+            },
         },
-    })  # fmt: skip
-    write_json("configs/explanation.json", {
-        "name": "vessel_segmentation", "task": "segmentation", "labels": ["background", "vessel"],
-        "target": "vessel", "activation": "softmax", "layers": [],
-        "notes": ["Trained on synthetic vascular trees and one patient's CTA: a demonstration, not for diagnosis."],
-    })  # fmt: skip
+    )
+    write_json(
+        "configs/metadata.json",
+        {
+            "version": "1.0.0",
+            "name": "Vessel segmentation (CTA)",
+            "task": "Vessel segmentation",
+            "description": "Segments contrast-enhanced vessels; a demonstration of explanations, not for diagnosis.",
+            "authors": "SlicerXAI",
+            "copyright": "Apache-2.0",
+            "monai_version": "1.6.1",
+            "pytorch_version": "2.6.0",
+            "network_data_format": {
+                "inputs": {"image": {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": 1}},
+                "outputs": {
+                    "pred": {
+                        "type": "image",
+                        "format": "segmentation",
+                        "num_channels": 2,
+                        "channel_def": {"0": "background", "1": "vessel"},
+                    }
+                },
+            },
+        },
+    )
+    write_json(
+        "configs/explanation.json",
+        {
+            "name": "vessel_segmentation",
+            "task": "segmentation",
+            "labels": ["background", "vessel"],
+            "target": "vessel",
+            "activation": "softmax",
+            "layers": [],
+            "notes": [
+                "Trained on synthetic vascular trees and one patient's CTA: a demonstration, not for diagnosis."
+            ],
+        },
+    )
     card = (Path(__file__).parent / "model_card.md").read_text(encoding="utf-8")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     numbers = {**numbers, "steps": steps, "minutes": minutes, "parameters": parameters}

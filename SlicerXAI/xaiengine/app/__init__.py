@@ -1,0 +1,1 @@
+"""The programs: shell, server, descriptions, Slicer's command line modules."""

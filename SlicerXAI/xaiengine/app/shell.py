@@ -1,0 +1,177 @@
+"""The command line. Light to import: torch is loaded only when there is work for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..core.console import ConsoleProgress, say
+from ..core.errors import XAIError
+from ..core.job import Job, Result, read_job
+from ..core.progress import Progress
+from ..tasks import TASKS, Task, find_task
+from .describe import OptionField, describe, option_fields
+
+# Commands about models rather than about scans: "command": "module:function(arguments) -> exit code".
+MODEL_COMMANDS = {
+    "inspect": "commands_models:inspect_command",
+    "describe-model": "commands_models:describe_model_command",
+    "cache": "commands_models:cache_command",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0 when the work is done, 1 when it failed, 2 for a wrong call, 130 when it was cancelled."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        return _dispatch(arguments)
+    except XAIError as error:
+        say(f"Error: {error.message}")
+        if error.remedy:
+            say(f"  {error.remedy}")
+        return 1
+    except KeyboardInterrupt:
+        say("Cancelled.")
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in MODEL_COMMANDS:
+        module, _, function = MODEL_COMMANDS[arguments[0]].partition(":")
+        return getattr(import_module(f".{module}", __package__), function)(arguments[1:])
+    if arguments and arguments[0] in TASKS:
+        return _run_task(find_task(arguments[0]), arguments[1:])
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "run":
+        return _run(read_job(chosen.job), chosen.json_progress)
+    if chosen.command == "serve":
+        from .serve import serve
+
+        serve()
+        return 0
+    if chosen.command == "describe":
+        print(json.dumps(describe(), indent=2, ensure_ascii=False))
+        return 0
+    if chosen.command == "xml":
+        from .cli_xml import cli_xml
+
+        print(cli_xml(find_task(chosen.task), __version__), end="")
+        return 0
+    parser.print_help()
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xaiengine", description="Explains deep-learning models on medical scans.")
+    parser.add_argument("--version", action="version", version=f"xaiengine {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", help="do the job that a job.json describes")
+    run.add_argument("job", type=Path)
+    run.add_argument("--json-progress", action="store_true", help="print progress as JSON lines on stdout")
+    commands.add_parser("serve", help="stay and take jobs as JSON lines on stdin")
+    commands.add_parser("describe", help="print every task with its options as JSON")
+    xml = commands.add_parser("xml", help="print the description of a task for Slicer's CLI modules")
+    xml.add_argument("task", choices=sorted(TASKS))
+    for name in TASKS:
+        commands.add_parser(name, help=find_task(name).title, add_help=False)
+    for name, text in (
+        ("inspect", "say what a model is: inputs, outputs, layers, capabilities"),
+        ("describe-model", "write the small JSON file that goes with plain weights"),
+        ("cache", "show or empty the cache of converted models"),
+    ):
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def task_parser(task: Task) -> argparse.ArgumentParser:
+    """The flags of one task; its first required input may also be given by position."""
+    parser = argparse.ArgumentParser(
+        prog=f"xaiengine {task.name}",
+        description=task.description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    groups: dict[str, Any] = {}
+    first = True
+    for field in option_fields(task.Options):
+        group = groups.setdefault(field.group, parser.add_argument_group(field.group))
+        positional = first and field.role == "input" and field.required and field.kind != "model"
+        first = first and not positional
+        group.add_argument(*([field.name] if positional else [field.flag]), **_argument(field, positional))
+    machine = parser.add_argument_group("Machine and results")
+    machine.add_argument("--output", "-o", required=True, metavar="FOLDER", help="where the results go")
+    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    machine.add_argument("--seed", type=int, default=0, help="same seed, same map")
+    machine.add_argument("--trust-model", action="store_true", help="let this model's own code run")
+    machine.add_argument("--json-progress", action="store_true", help="print progress as JSON lines on stdout")
+    return parser
+
+
+def _argument(field: OptionField, positional: bool) -> dict[str, Any]:
+    unit = f" [{field.unit}]" if field.unit else ""
+    # SUPPRESS keeps what was not given out of the job, so that a model's own defaults can fill it
+    settings: dict[str, Any] = {"help": f"{field.description}{unit}".replace("%", "%%")}
+    if positional:
+        return settings
+    settings["default"] = argparse.SUPPRESS
+    settings["help"] += f" (default: {field.default})" if field.default not in (None, "", []) else ""
+    if field.required:
+        settings["required"] = True
+    if field.type == "boolean":
+        return {**settings, "action": argparse.BooleanOptionalAction}
+    if field.type == "choice":
+        return {**settings, "choices": field.choices}
+    if field.type == "list":
+        return {**settings, "nargs": "+", "metavar": "VALUE"}
+    if field.type in ("integer", "float"):
+        return {**settings, "type": int if field.type == "integer" else float, "metavar": "NUMBER"}
+    return {**settings, "metavar": {"value": "TEXT"}.get(field.kind, field.kind.upper())}
+
+
+def _run_task(task: Task, arguments: list[str]) -> int:
+    chosen = vars(task_parser(task).parse_args(arguments))
+    own = {key: chosen.pop(key) for key in ("output", "device", "seed", "trust_model", "json_progress")}
+    json_progress = own.pop("json_progress")
+    job = Job(task=task.name, model=chosen.pop("model", ""), options=chosen, **own)
+    return _run(job, json_progress)
+
+
+def _run(job: Job, json_progress: bool) -> int:
+    from .run import run_job
+    from .serve import progress_line
+
+    if json_progress:
+        result = run_job(job, Progress(lambda event: print(progress_line(event), flush=True)), log=say)
+        print(json.dumps({"event": "finished", "status": result.status}), flush=True)
+    else:
+        console = ConsoleProgress()
+        try:
+            result = run_job(job, Progress(console), log=console.log)
+        finally:
+            console.close()
+    _report(result, job)
+    return {"finished": 0, "cancelled": 130}.get(result.status, 1)
+
+
+def _report(result: Result, job: Job) -> None:
+    if result.error is not None:
+        say(f"Error: {result.error.message}")
+        if result.error.remedy:
+            say(f"  {result.error.remedy}")
+        if result.error.details:
+            say(result.error.details)
+        return
+    for name, value in result.values.items():
+        say(f"{name} = {value:.6g}" if isinstance(value, float) else f"{name} = {value}")
+    say(f"Results are in {job.output}:")
+    for artifact in result.artifacts:
+        say(f"  {artifact.file}  ({artifact.name})")

@@ -1,0 +1,1 @@
+"""Information bottlenecks: how many bits of a layer an answer needs."""

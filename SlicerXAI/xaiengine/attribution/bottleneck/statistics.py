@@ -1,0 +1,190 @@
+"""What a layer gives for reference images: the noise that the bottleneck puts in place of information.
+
+Mean and variance are merged batch by batch (Chan, Golub and LeVeque 1979), in float64, so that any number of
+images fits and parts computed apart can be joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...core.errors import InputError, ModelError, OptionError
+from ...io.tensor_file import write_tensors
+
+Scope = Literal["position", "channel"]
+
+FEW_SAMPLES = 1000
+_FORMAT = "xaiengine-reference-statistics-1"
+
+
+@dataclass(frozen=True)
+class ReferenceStatistics:
+    """Mean, standard deviation and activity of a layer's neurons over reference images.
+
+    ``mean``, ``std``, ``active``: (C, *cells) with scope "position", for one size of input; (C,) with scope
+    "channel", for any size. ``active`` is False for neurons that are non-zero in too few samples.
+    """
+
+    mean: Tensor
+    std: Tensor
+    active: Tensor
+    samples: int
+    scope: Scope
+    after_relu: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warning(self) -> str:
+        """Said of statistics from fewer than 1,000 images; empty otherwise."""
+        if self.samples >= FEW_SAMPLES:
+            return ""
+        return (
+            f"The reference statistics come from {self.samples} images only; with fewer than {FEW_SAMPLES:,} "
+            "bits are approximate."
+        )
+
+    def broadcast(self, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """(mean, std, active) as float32 that broadcast against rows of shape (C, *cells).
+
+        Raises ModelError when the layer's shape is not that of the statistics.
+        """
+        found = tuple(self.mean.shape)
+        fits = found == tuple(shape) if self.scope == "position" else found == (shape[0],)
+        if not fits:
+            wanted = "x".join(map(str, shape))
+            raise ModelError(
+                f"The reference statistics are of a layer of shape {'x'.join(map(str, found))}, "
+                f"but the layer gives {wanted} here.",
+                "Fit statistics for this layer and input size, or per channel, which serve any size."
+                if len(found) > 1 and found[0] == shape[0]
+                else "Fit reference statistics for this layer.",
+            )
+        view = shape if self.scope == "position" else (shape[0],) + (1,) * (len(shape) - 1)
+        parts = (self.mean, self.std, self.active)
+        return tuple(part.to(device, torch.float32).reshape(view) for part in parts)
+
+    def with_metadata(self, **metadata: str) -> ReferenceStatistics:
+        return replace(self, metadata={**self.metadata, **metadata})
+
+    def save(self, path: Path | str) -> None:
+        """Write as safetensors, whole or not at all."""
+        tensors = {"mean": self.mean.float(), "std": self.std.float(), "active": self.active.to(torch.uint8)}
+        metadata = {f"user.{key}": str(value) for key, value in self.metadata.items()}
+        metadata |= {
+            "format": _FORMAT,
+            "samples": str(self.samples),
+            "scope": self.scope,
+            "after_relu": str(int(self.after_relu)),
+        }
+        write_tensors(path, tensors, metadata)
+
+    @classmethod
+    def load(cls, path: Path | str) -> ReferenceStatistics:
+        """Raises InputError when the file is missing or holds something else."""
+        from safetensors import SafetensorError, safe_open
+
+        remedy = "Fit the reference statistics again."
+        try:
+            with safe_open(str(path), framework="pt") as stream:
+                metadata = stream.metadata() or {}
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        except FileNotFoundError as error:
+            raise InputError(f"There is no file {path} with reference statistics.", remedy) from error
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read as reference statistics: {error}.", remedy) from error
+        return cls.from_tensors(tensors, metadata, str(path))
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> ReferenceStatistics:
+        """From the content of a safetensors file; ``name`` is said in errors.
+
+        Raises InputError when it holds something else.
+        """
+        remedy = "Fit the reference statistics again."
+        if metadata.get("format") != _FORMAT:
+            raise InputError(f"{name} holds no reference statistics that this version can read.", remedy)
+        try:
+            parts = (tensors["mean"].float(), tensors["std"].float(), tensors["active"].bool())
+            samples = int(metadata["samples"])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{name} cannot be read as reference statistics: {error}.", remedy) from error
+        user = {key[5:]: value for key, value in metadata.items() if key.startswith("user.")}
+        scope = metadata.get("scope", "position")
+        return cls(*parts, samples, scope, metadata.get("after_relu") == "1", user)
+
+
+class StatisticsAccumulator:
+    """Gathers a layer's activations: ``add`` batches, ``merge`` other accumulators, then ``finish``."""
+
+    def __init__(self, scope: Scope = "position") -> None:
+        if scope not in ("position", "channel"):
+            raise OptionError(f"Statistics cannot be gathered per {scope!r}.", "Use position or channel.")
+        self.scope = scope
+        self.samples = 0
+        self._count = 0
+        self._mean = self._squares = self._nonzero = None
+
+    def add(self, activation: Tensor) -> None:
+        """(N, C, *cells), from N reference images."""
+        if activation.ndim < 2 or activation.shape[0] == 0:
+            raise ModelError(f"Expected activations (samples, channels, ...), found {tuple(activation.shape)}.")
+        # MPS has no float64
+        values = (activation.cpu() if activation.device.type == "mps" else activation).detach().double()
+        if self.scope == "channel":
+            values = values.movedim(1, -1).flatten(0, -2)
+        mean = values.mean(0)
+        squares = (values - mean).square_().sum(0)
+        self._join(activation.shape[0], values.shape[0], mean, squares, (values != 0).sum(0))
+
+    def merge(self, other: StatisticsAccumulator) -> None:
+        if other.scope != self.scope:
+            raise OptionError(f"Statistics per {other.scope} cannot be joined with those per {self.scope}.")
+        if other.samples:
+            self._join(other.samples, other._count, other._mean, other._squares, other._nonzero)
+
+    def _join(self, samples: int, count: int, mean: Tensor, squares: Tensor, nonzero: Tensor) -> None:
+        if self._mean is None:
+            self._mean, self._squares, self._nonzero = mean.clone(), squares.clone(), nonzero.clone()
+        elif mean.shape != self._mean.shape:
+            raise ModelError(
+                f"The layer gave {tuple(self._mean.shape)} for earlier images and {tuple(mean.shape)} now.",
+                "Use reference images of one size, or statistics per channel.",
+            )
+        else:
+            total = self._count + count
+            delta = mean - self._mean
+            self._mean += delta * (count / total)
+            self._squares += squares + delta.square() * (self._count * count / total)
+            self._nonzero += nonzero
+        self._count += count
+        self.samples += samples
+
+    def finish(
+        self, after_relu: bool = False, min_std: float = 0.01, activity_threshold: float = 0.01
+    ) -> ReferenceStatistics:
+        """The statistics so far. Raises InputError with fewer than two samples: there is no deviation then.
+
+        ``after_relu``: mean 0, and as deviation the root mean square of the non-zero entries (Demir et al. 2021).
+        ``min_std``: floor of the deviation. Neurons non-zero in a share of samples of at most
+        ``activity_threshold`` are inactive and carry no bits.
+        """
+        if self.samples < 2:
+            raise InputError(
+                f"Reference statistics need two samples or more, found {self.samples}.", "Add reference images."
+            )
+        if after_relu:
+            total = self._squares + self._mean.square() * self._count
+            std = (total / self._nonzero.clamp_min(1)).sqrt()
+            mean = torch.zeros_like(self._mean)
+        else:
+            std = (self._squares / (self._count - 1)).sqrt()
+            mean = self._mean
+        active = self._nonzero / self._count > activity_threshold
+        return ReferenceStatistics(
+            mean.float(), std.clamp_min(min_std).float(), active, self.samples, self.scope, after_relu
+        )

@@ -1,0 +1,1 @@
+"""Attribution methods for segmentation models, through windows."""

@@ -1,0 +1,1 @@
+"""Directions in latent space along which a prediction changes."""

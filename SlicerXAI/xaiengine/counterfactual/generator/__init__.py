@@ -1,0 +1,1 @@
+"""The image generator, its encoder, its latent space and its checkpoints."""

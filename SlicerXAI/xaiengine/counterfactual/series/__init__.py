@@ -1,0 +1,1 @@
+"""Series of counterfactual images and what is measured on them."""

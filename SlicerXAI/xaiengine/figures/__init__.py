@@ -1,0 +1,1 @@
+"""Pictures of scans, maps, curves, bars and series."""

@@ -1,0 +1,66 @@
+"""The checks of a map as curves in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..evaluation.evaluating import Evaluation
+
+_PANEL = (4.2, 3.8)
+"""Width and height in inches."""
+
+
+def draw_evaluation(path: Path, found: Evaluation, title: str) -> bool:
+    """Draw curves, sensitivity-n and cascade, those that were measured; returns whether there was any."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = _panels(found)
+    if not panels:
+        return False
+    figure = Figure(figsize=(_PANEL[0] * max(2, len(panels)), _PANEL[1]), dpi=100)
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained")
+    for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0]):
+        draw(found, axes)
+    figure.suptitle(title)
+    figure.savefig(path)
+    return True
+
+
+def _panels(found: Evaluation) -> list[Callable[[Evaluation, Axes], None]]:
+    measured = (
+        (bool(found.curves), _curves),
+        (found.sensitivity is not None, _sensitivity),
+        (found.cascade is not None, _cascade),
+    )
+    return [draw for is_there, draw in measured if is_there]
+
+
+def _curves(found: Evaluation, axes: Axes) -> None:
+    for name, curve in found.curves.items():
+        axes.plot(curve.fractions, curve.values, label=name)
+    axes.legend(fontsize=7)
+    axes.set(title="Voxels shown or hidden", xlabel="part of the voxels", ylabel="prediction")
+
+
+def _sensitivity(found: Evaluation, axes: Axes) -> None:
+    axes.semilogx(*found.sensitivity, marker="o")
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(title="Sensitivity-n", xlabel="hidden voxels", ylabel="correlation", ylim=(-1, 1))
+
+
+def _cascade(found: Evaluation, axes: Axes) -> None:
+    stages = range(1, len(found.cascade.layers) + 1)
+    axes.plot(stages, np.abs(found.cascade.spearman), marker="o", label="|Spearman|")
+    axes.plot(stages, found.cascade.ssim, marker="s", label="SSIM")
+    axes.set_xticks(list(stages), found.cascade.layers, rotation=30, fontsize=7)
+    axes.legend(fontsize=7)
+    axes.set(title="Weights randomised from the output on", ylabel="similarity", ylim=(-0.1, 1.05))

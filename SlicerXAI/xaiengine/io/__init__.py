@@ -1,0 +1,1 @@
+"""Scans and segmentations: what they are, and how they are read, resampled and written."""

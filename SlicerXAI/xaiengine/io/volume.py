@@ -1,0 +1,91 @@
+"""Volumes: an array of voxel values together with its place in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import InputError
+from .grid import Grid
+
+SMALLEST_VOXEL_COUNT = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxel values on a grid.
+
+    ``array`` is (I, J, K), or (C, I, J, K) with channels first; ``unit`` is the unit of the values where it
+    is known ("HU", "bits"). ``source`` is the file or folder it was read from.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    name: str = ""
+    unit: str = ""
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.array.ndim not in (3, 4) or tuple(self.array.shape[-3:]) != self.grid.shape:
+            raise InputError(
+                f"The voxel array of {self.name or 'the volume'} has the shape {tuple(self.array.shape)}, "
+                f"but its grid has {self.grid.shape}.",
+                "Pass an array (I, J, K) or (C, I, J, K) that matches the grid.",
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of values per voxel."""
+        return self.array.shape[0] if self.array.ndim == 4 else 1
+
+    def channels_first(self) -> np.ndarray:
+        """The array as (C, I, J, K), without copying."""
+        return self.array if self.array.ndim == 4 else self.array[None]
+
+    def with_array(self, array: np.ndarray, name: str | None = None, unit: str | None = None) -> Volume:
+        """Other values on the same grid; name and unit stay unless given."""
+        return replace(
+            self,
+            array=array,
+            name=self.name if name is None else name,
+            unit=self.unit if unit is None else unit,
+        )
+
+
+def check_volume(volume: Volume, *, allow_2d: bool = False, smallest_voxel_count: int = SMALLEST_VOXEL_COUNT) -> None:
+    """Refuse a volume that no model can say anything sensible about.
+
+    Raises:
+        InputError: it is two-dimensional, tiny, holds values that are not numbers, or is the same everywhere.
+    """
+    name = volume.name or "The volume"
+    array = volume.array
+    if array.dtype.kind not in "buif":
+        raise InputError(
+            f"{name} holds values of type {array.dtype}; real numbers were expected.",
+            "Choose a scalar volume.",
+        )
+    if min(volume.grid.shape) < 2 and not allow_2d:
+        raise InputError(
+            f"{name} is a two-dimensional image ({volume.grid.describe()}); a volume was expected.",
+            "Choose a scan with several slices.",
+        )
+    if not allow_2d and volume.grid.voxel_count < smallest_voxel_count:
+        raise InputError(
+            f"{name} is too small: {volume.grid.describe()}; at least {smallest_voxel_count} voxels were expected.",
+            "Choose the whole scan.",
+        )
+    if array.dtype.kind == "f":
+        invalid = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if invalid:
+            raise InputError(
+                f"{name} holds {invalid} values that are not numbers (NaN or infinite) of {array.size}.",
+                "Replace them, for example by the value of air, and save the volume again.",
+            )
+    lowest, highest = array.min(), array.max()
+    if lowest == highest:
+        raise InputError(
+            f"{name} is empty: every voxel has the value {lowest}.", "Choose a volume that holds an image."
+        )

@@ -1,0 +1,1 @@
+"""Finds the lungs of a chest CT."""

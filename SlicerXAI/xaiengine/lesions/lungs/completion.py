@@ -1,0 +1,229 @@
+"""What belongs to the lungs but holds no air: vessels, masses at the pleura, consolidations.
+
+Three steps, each on the coarse RAS-aligned copy:
+
+1. Closing with a small ball takes in vessels and nodules.
+2. Soft tissue inside the rib cage that is thinner than a large ball is a mass at the pleura: heart and liver are
+   thicker, and survive the opening that removes it.
+3. Soft tissue inside the rib cage, above the diaphragm and outside the mediastinum is consolidated lung. The
+   mediastinum's outline is a table of half-widths in units of the rib cage, wide enough for the hearts it was read
+   from; the diaphragm is where the aerated lung ends, or where it ends on the other side if that is much lower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from .morphology import closed, components, dilated, opened
+from .rib_cage import RibCage, find_rib_cage
+from .sides import LEFT, RIGHT, midplane
+from .thorax import ChestAir
+from .working_copy import WorkingCopy
+
+VESSEL_CLOSING_MM = 12.0
+MASS_RADIUS_MM = 24.0
+DENSEST_HU = 130.0
+"""Smoothed density above which tissue is contrast-filled or bone, not consolidated lung."""
+
+THINNEST_MM = 6.0
+RIM_CLOSING_MM = 4.0
+SMALLEST_FILL_ML = 3.0
+DOME_SMOOTHING_MM = 45.0
+MIRROR_TOLERANCE_MM = 35.0
+MIRROR_MARGIN_MM = 20.0
+LUNG_HEIGHT_PER_WIDTH = 1.07
+"""Height of the lungs, apex to deepest recess, over the width of the rib cage (1.07 in both scans measured)."""
+
+DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+HEIGHTS = (0.0, 0.35, 0.6, 0.8, 1.0)
+MEDIASTINUM_RIGHT = (
+    (0.42, 0.40, 0.36, 0.36, 0.36, 0.36),
+    (0.42, 0.30, 0.30, 0.40, 0.40, 0.40),
+    (0.42, 0.30, 0.36, 0.38, 0.36, 0.30),
+    (0.40, 0.30, 0.26, 0.32, 0.36, 0.40),
+    (0.50, 0.40, 0.30, 0.30, 0.40, 0.50),
+)
+MEDIASTINUM_LEFT = (
+    (0.40, 0.36, 0.50, 0.80, 0.85, 0.85),
+    (0.40, 0.30, 0.46, 0.82, 0.85, 0.80),
+    (0.36, 0.32, 0.40, 0.52, 0.52, 0.40),
+    (0.36, 0.32, 0.34, 0.34, 0.36, 0.40),
+    (0.50, 0.40, 0.30, 0.30, 0.40, 0.50),
+)
+"""Half-width of the mediastinum as a share of the rib cage's: a row per height from the deepest recess (0) to the
+apex (1), a column per depth from the back (0) to the front (1) of the rib cage. Rather too wide: where aerated lung is
+seen nearer to the middle, the outline follows it."""
+
+DOME = (0.20, 0.22, 0.27, 0.36, 0.46, 0.46)
+"""Height that the diaphragm does not exceed after a full breath, a value per depth. Used where some lung, on either
+side, reaches down to LOWEST_SEEN: only then are the heights, which are measured from the apex, confirmed."""
+
+LOWEST_SEEN = 0.12
+LARGE_FILL_ML = 50.0
+OUTLINE_REACH_MM = 20.0
+OUTLINE_TRUST = 0.15
+LARGEST_SECTION_AT_TOP = 0.4
+"""With more than this share of the largest cross-section in the topmost slice, the apex is out of view."""
+
+HIGHEST_FILL = 0.9
+"""Height (0..1) above which only closing fills: the rib cage is no guide at the apex."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Chest:
+    """The rib cage, its coordinates (``lateral``: share of the half-width, ``height`` (K,): 0..1), the mediastinum.
+
+    ``height`` is NaN when the apex is out of view: then nothing is known of the mediastinum.
+    """
+
+    cage: RibCage
+    lateral: np.ndarray
+    height: np.ndarray
+    mediastinum: np.ndarray
+
+
+def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> np.ndarray:
+    """``sides`` (I, J, K) uint8 (1 right, 2 left) of the aerated lung, grown over what belongs to it."""
+    middle = midplane(sides > 0, air.body)
+    complete = sides.copy()
+    for side in (RIGHT, LEFT):
+        grown = closed(sides == side, VESSEL_CLOSING_MM, copy.spacing)
+        complete[grown & (complete == 0) & air.body & ~air.airways] = side
+    chest = _chest(copy, air, complete > 0, middle)
+    missing = _missing(copy, air, chest, complete, middle)
+    right_half = np.arange(sides.shape[0]) > middle
+    assigned = np.where(right_half, RIGHT, LEFT).astype(np.uint8)[:, None, None]
+    complete = np.where(missing & (complete == 0), assigned, complete)
+    for side in (RIGHT, LEFT):
+        grown = closed(complete == side, RIM_CLOSING_MM, copy.spacing)
+        complete[grown & (complete == 0) & air.body & ~air.airways] = side
+    return complete
+
+
+def _chest(copy: WorkingCopy, air: ChestAir, lungs: np.ndarray, middle: float) -> _Chest:
+    cage = find_rib_cage(copy, air, lungs, middle)
+    x = np.arange(lungs.shape[0])[:, None] - cage.center[0]
+    scale = np.where(x[..., None] > 0, cage.half_widths[None, None, :, 0], cage.half_widths[None, None, :, 1])
+    lateral = np.nan_to_num(np.abs(x)[..., None] / scale, nan=1.0).astype(np.float32)
+    lateral = np.broadcast_to(lateral, lungs.shape)
+    height = _heights(cage, lungs)
+    mediastinum = np.ones(lungs.shape, bool)
+    if np.isfinite(height).all():
+        depth = (np.arange(lungs.shape[1])[:, None] - cage.back) / np.maximum(cage.front - cage.back, 1.0)
+        depth = np.clip(np.nan_to_num(depth, nan=0.5), 0.0, 1.0)
+        right_half = np.arange(lungs.shape[0]) > middle
+        for half, table in ((right_half, MEDIASTINUM_RIGHT), (~right_half, MEDIASTINUM_LEFT)):
+            limit = _interpolated(table, depth, height)
+            limit *= _seen_outline(lateral[half], lungs[half], limit, copy.spacing)
+            mediastinum[half] = lateral[half] < limit
+    return _Chest(cage, lateral, height, mediastinum)
+
+
+def _heights(cage: RibCage, lungs: np.ndarray) -> np.ndarray:
+    """Height of each slice, 0 at the deepest recess and 1 at the apex, (K,); NaN with the apex out of view."""
+    sections = lungs.sum(axis=(0, 1))
+    apex = np.flatnonzero(sections)[-1]
+    if sections[apex] > LARGEST_SECTION_AT_TOP * sections.max():
+        return np.full(sections.size, np.nan)
+    width = np.nanpercentile(cage.half_widths.sum(axis=1), 95)
+    return np.clip(1 - (apex - np.arange(sections.size)) / (LUNG_HEIGHT_PER_WIDTH * width), 0.0, 1.0)
+
+
+def _seen_outline(lateral: np.ndarray, lungs: np.ndarray, limit: np.ndarray, spacing: float) -> np.ndarray:
+    """Factor (J, K), at most 1, by which the tabled outline of one side is narrowed to what is seen nearby.
+
+    Seen is the outline in rows whose innermost lung lies within (or just outside) the table's; the factor is their
+    average weighted by distance, and fades to 1 far from them.
+    """
+    innermost = np.where(lungs, lateral, np.inf).min(axis=0)
+    seen = innermost <= 1.1 * limit
+    factor = np.where(seen, np.minimum(innermost / limit, 1.0), 0.0)
+    sigma = OUTLINE_REACH_MM / spacing
+    weight = ndimage.gaussian_filter(seen.astype(float), sigma)
+    total = ndimage.gaussian_filter(factor, sigma)
+    return (total + OUTLINE_TRUST) / (weight + OUTLINE_TRUST)
+
+
+def _interpolated(table: tuple[tuple[float, ...], ...], depth: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """The table at each depth (J, K) and height (K,), bilinear, (J, K)."""
+    row = np.interp(height, HEIGHTS, np.arange(len(HEIGHTS)))
+    column = np.interp(depth, DEPTHS, np.arange(len(DEPTHS)))
+    return ndimage.map_coordinates(np.array(table), [np.broadcast_to(row, depth.shape), column], order=1)
+
+
+def _missing(copy: WorkingCopy, air: ChestAir, chest: _Chest, sides: np.ndarray, middle: float) -> np.ndarray:
+    """Lung without air: masses at the pleura and consolidations, (I, J, K) bool."""
+    lungs = sides > 0
+    bottom = _diaphragm(copy, chest, sides, middle)
+    above = np.arange(lungs.shape[2]) > bottom[:, :, None]
+    soft = ndimage.gaussian_filter(copy.hu, 4.0 / copy.spacing) < DENSEST_HU
+    tissue = chest.cage.inside & ~lungs & ~air.airways
+    free = tissue & above & soft & ~(chest.height >= HIGHEST_FILL)
+    consolidated = free & ~chest.mediastinum
+    thin = free & ~opened(tissue, MASS_RADIUS_MM, copy.spacing) & (chest.lateral > 0.5)
+    fill = opened(consolidated | thin, THINNEST_MM, copy.spacing)
+    return _sizeable(fill, lungs, copy)
+
+
+def _sizeable(fill: np.ndarray, lungs: np.ndarray, copy: WorkingCopy) -> np.ndarray:
+    """Parts of ``fill`` that are large, or touch the lungs and are not small."""
+    labels, sizes = components(fill)
+    touching = np.zeros(sizes.size, bool)
+    touching[np.unique(labels[dilated(lungs, 1.5 * copy.spacing, copy.spacing)])] = True
+    volumes = sizes * copy.voxel_ml
+    return (touching & (volumes >= SMALLEST_FILL_ML) | (volumes >= LARGE_FILL_ML))[labels]
+
+
+def _diaphragm(copy: WorkingCopy, chest: _Chest, sides: np.ndarray, middle: float) -> np.ndarray:
+    """Index along the third axis below which no lung is looked for, per column, (I, J) float."""
+    footprint = chest.cage.inside.any(axis=2)
+    bottoms = {side: _lowest(sides == side) for side in (RIGHT, LEFT)}
+    mirror = np.rint(2 * middle - np.arange(sides.shape[0])).astype(int)
+    on_grid = (mirror >= 0) & (mirror < sides.shape[0])
+    right_half = np.arange(sides.shape[0]) > middle
+    bottom = np.full(footprint.shape, np.inf)
+    for side, half in ((RIGHT, right_half), (LEFT, ~right_half)):
+        own = bottoms[side]
+        other = np.full(own.shape, np.inf)
+        other[on_grid] = bottoms[RIGHT + LEFT - side][mirror[on_grid]]
+        other += MIRROR_MARGIN_MM / copy.spacing
+        much_lower = own > other + (MIRROR_TOLERANCE_MM - MIRROR_MARGIN_MM) / copy.spacing
+        own = np.where(much_lower, other, own)
+        bottom[half] = own[half]
+    bottom = np.minimum(_extended(bottom, footprint), _highest_dome(chest, sides > 0))
+    size = int(round(DOME_SMOOTHING_MM / copy.spacing))
+    smooth = ndimage.grey_opening(bottom, footprint=_disc(size))
+    return np.where(footprint, np.minimum(bottom, smooth), np.inf)
+
+
+def _highest_dome(chest: _Chest, lungs: np.ndarray) -> np.ndarray:
+    """Index along the third axis that the diaphragm does not exceed, per column of a row (J,); infinite if unknown."""
+    lowest = np.flatnonzero(lungs.any(axis=(0, 1)))[0]
+    if not chest.height[lowest] <= LOWEST_SEEN:
+        return np.full(lungs.shape[1], np.inf)
+    middle = (chest.height > 0.3) & (chest.height < 0.7)
+    back, front = np.nanmedian(chest.cage.back[middle]), np.nanmedian(chest.cage.front[middle])
+    depth = np.clip((np.arange(lungs.shape[1]) - back) / (front - back), 0.0, 1.0)
+    return np.searchsorted(chest.height, np.interp(depth, DEPTHS, DOME)).astype(float)
+
+
+def _lowest(mask: np.ndarray) -> np.ndarray:
+    """Index of the lowest voxel of each column, (I, J) float; infinite for an empty column."""
+    return np.where(mask.any(axis=2), mask.argmax(axis=2), np.inf)
+
+
+def _extended(bottom: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+    """Columns without a value take that of the nearest column that has one."""
+    known = np.isfinite(bottom)
+    if not known.any():
+        return bottom
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return bottom[tuple(nearest)]
+
+
+def _disc(diameter: int) -> np.ndarray:
+    offset = np.arange(diameter) - (diameter - 1) / 2
+    return offset[:, None] ** 2 + offset[None, :] ** 2 <= (diameter / 2) ** 2

@@ -1,0 +1,205 @@
+"""Loads ONNX models by converting them to PyTorch with onnx2torch (an optional package)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ...core.errors import ModelError, TrustError
+from ..description import ModelDescription, assemble_described, description_of, digest_with
+from ..explained_model import ExplainedModel
+from ..files import SingleFile
+from ..probing import abilities
+from ..trust.expressions import TRUST_REMEDY
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+LARGEST_ONNX = 2 * 2**30
+"""Protocol buffers hold no more."""
+
+LARGEST_CONSTANT = 2**28
+MOST_CHANNELS = 4
+_FINAL = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "log-softmax"}
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+
+
+class ChannelsLast(nn.Module):
+    """A network whose input has its channels at the end (NHWC, as Keras models), fed with channels first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        return self.network(batch.movedim(1, -1))
+
+
+def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
+    """An ONNX model as PyTorch modules, with layers.
+
+    Raises:
+        TrustError: it refers to files outside, or holds custom operators or tensors out of proportion.
+        ModelError: a package is missing, an operator is not supported, or its input is no image.
+    """
+    proto = _read(path, trust)
+    name, sizes = _input(proto, path.name)
+    network = _converted(proto, path.name)
+    description = description_of(path)
+    last = len(sizes) in (4, 5) and 0 < sizes[-1] <= MOST_CHANNELS < sizes[1]
+    if last:
+        network = ChannelsLast(network)
+        sizes = [sizes[0], sizes[-1], *sizes[1:-1]]
+    network.eval()
+    shape = _example(sizes, description)
+    capabilities = abilities(digest_with(SingleFile(path), path.with_suffix(".json")), network, shape)
+    updated = {"spatial_dims": len(shape) - 2, "in_channels": shape[1]}
+    if not description.input_size and not resized_to_described(description) and min(sizes[2:]) > 0:
+        updated["input_size"] = list(shape[2:])
+    notes, activation = [], None
+    final = _FINAL.get(_last_operator(proto))
+    if final and not description.activation:
+        activation = "none"
+        notes.append(f"Its graph ends with a {final}: outputs are taken as they are, not passed through another.")
+    if last:
+        notes.append("Its graph takes channels last; they are put there.")
+    return assemble_described(
+        path,
+        SingleFile(path),
+        description.model_copy(update=updated),
+        network,
+        "ONNX",
+        capabilities=capabilities,
+        notes=tuple(notes),
+        activation=activation,
+    )
+
+
+def resized_to_described(description: ModelDescription) -> bool:
+    """Whether the description's preprocessing brings scans to a size of its own."""
+    return any("Resize" in str(step.get("_target_", "")) for step in description.preprocessing)
+
+
+def _read(path: Path, trust: bool) -> ModelProto:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(
+            "ONNX models need the packages onnx and onnx2torch, which are not installed.",
+            "Install them with: pip install onnx && pip install --no-deps onnx2torch",
+        ) from error
+    content = SingleFile(path).read(path.name, LARGEST_ONNX)
+    try:
+        proto = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's own errors
+        raise ModelError(f"{path.name} is not a readable ONNX file: {error}.", "Export it again.") from error
+    if not trust:
+        _check(proto, path.name)
+    return proto
+
+
+def _check(proto: ModelProto, name: str) -> None:
+    """Refuse files outside, custom operators, and constants larger than the file that holds them."""
+    for tensor in [*proto.graph.initializer, *_constants(proto.graph)]:
+        if tensor.data_location == 1 or tensor.external_data:
+            place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
+            raise TrustError(
+                f"{name} keeps the weight {tensor.name} in {place[:100]!r}.", "Save the model as one file."
+            )
+        count = 1
+        for size in tensor.dims:
+            count *= max(int(size), 0)
+        if count > LARGEST_CONSTANT * 8:
+            raise TrustError(f"The weight {tensor.name} of {name} has {count} values.", TRUST_REMEDY)
+    foreign = sorted({node.domain for node in _nodes(proto.graph) if node.domain not in _DOMAINS})
+    if foreign:
+        raise TrustError(f"{name} uses operators of {', '.join(foreign)[:100]}, which are not known.", TRUST_REMEDY)
+    if proto.functions:
+        raise TrustError(f"{name} defines functions of its own.", "Export it with standard operators only.")
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+def _constants(graph: Any) -> Iterator[Any]:
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+
+
+def _input(proto: ModelProto, name: str) -> tuple[str, list[int]]:
+    """The image input and its sizes, 0 where they vary."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [item for item in proto.graph.input if item.name not in weights]
+    sizes = [[int(part.dim_value) for part in item.type.tensor_type.shape.dim] for item in inputs]
+    if len(inputs) != 1 or not 3 <= len(sizes[0]) <= 5:
+        raise ModelError(
+            f"{name} takes {len(inputs)} inputs of {' and '.join(map(str, sizes))}; one image was expected.",
+            "Export a model of one image.",
+        )
+    return inputs[0].name, sizes[0]
+
+
+def _example(sizes: list[int], description: ModelDescription) -> tuple[int, ...]:
+    from ..layer_survey import DEFAULT_SIZES
+
+    dims = len(sizes) - 2
+    given = list(description.input_size) or [0] * dims
+    spatial = [asked or size or DEFAULT_SIZES[dims][0] for asked, size in zip(given, sizes[2:])]
+    return (1, sizes[1] or description.in_channels or 1, *spatial)
+
+
+def _last_operator(proto: ModelProto) -> str:
+    output = proto.graph.output[0].name
+    return next((node.op_type for node in reversed(proto.graph.node) if output in node.output), "")
+
+
+def _converted(proto: ModelProto, name: str) -> nn.Module:
+    try:
+        with _without_torchvision():
+            from onnx2torch import convert
+    except ImportError as error:
+        raise ModelError(
+            "ONNX models need the package onnx2torch, which is not installed.",
+            "Install it with: pip install --no-deps onnx2torch",
+        ) from error
+    try:
+        return convert(proto)
+    except NotImplementedError as error:
+        raise ModelError(
+            f"{name} uses an operator that cannot be converted: {str(error)[:300]}.",
+            "Export it from its framework as TorchScript or with torch.export instead.",
+        ) from error
+    except Exception as error:  # converters raise many kinds
+        raise ModelError(f"{name} cannot be converted: {str(error)[:300]}.", "Check it with onnx.checker.") from error
+
+
+@contextlib.contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Let onnx2torch be imported where torchvision is not: it needs it for box operators alone."""
+    if importlib.util.find_spec("torchvision") is not None or "onnx2torch" in sys.modules:
+        yield
+        return
+    stand_in, operators = ModuleType("torchvision"), ModuleType("torchvision.ops")
+    operators.roi_align = None  # type: ignore[attr-defined]
+    stand_in.ops = operators  # type: ignore[attr-defined]
+    sys.modules.update({"torchvision": stand_in, "torchvision.ops": operators})
+    try:
+        yield
+    finally:
+        for module in ("torchvision", "torchvision.ops"):
+            sys.modules.pop(module, None)

@@ -1,0 +1,1 @@
+"""What of an untrusted model may be read, and what may be built."""

@@ -1,1 +1,0 @@
-"""Explanations of classifiers and regressors on a scan, from files to maps in the patient's coordinates."""

@@ -1,1 +1,0 @@
-"""Explaining segmentation models: choosing targets, running methods through windows, reporting."""

@@ -1,0 +1,1 @@
+"""Which number of a model's output is explained."""

@@ -1,0 +1,1 @@
+"""The task dissect: its options, and how its results are written."""

@@ -1,0 +1,1 @@
+"""The task evaluate-explanation: its options, and how its results are written."""

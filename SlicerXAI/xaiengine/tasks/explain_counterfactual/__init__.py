@@ -1,0 +1,1 @@
+"""The task explain-counterfactual: its options, and how its results are written."""

@@ -1,0 +1,1 @@
+"""The task explain-prediction: its options, and how its results are written."""

@@ -1,0 +1,186 @@
+"""Writes explanations of a prediction as artifacts: maps, tables of regions, agreement and methods, a picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...attribution.explanation import Explanation
+from ...attribution.regions import region_table
+from ...evaluation.agreement import Agreement, agreement
+from ...figures.prediction_picture import display_window, draw_explanations
+from ...io.volume import Volume
+from ...io.volume_files import write_volume
+from ...targets.targets import predicted_probabilities
+from .explaining import Explained
+
+if TYPE_CHECKING:
+    from ..task import Context
+
+CONVERGENCE_COLUMNS = (
+    "completeness_error",
+    "steps",
+    "total_bits",
+    "converged_share",
+    "predicted_from_noise",
+    "relative_standard_error",
+    "kept_share",
+    "fit_r2",
+)
+
+
+def write_explained(found: Explained, context: Context, *, extra_maps: bool = False) -> dict[str, Any]:
+    """Write every artifact; the returned values describe the prediction and the first map."""
+    volume = found.view.volume
+    restored = [explanation.on(volume.grid) for explanation in found.explanations]
+    for number, explanation in enumerate(restored):
+        role = "attribution" if number == 0 else f"attribution-{explanation.method}"
+        _write_map(context, explanation, role, volume.name)
+        if extra_maps:
+            _write_extras(context, explanation, role)
+        context.progress.advance()
+    _write_methods(context, restored)
+    _write_prediction(context, found)
+    if found.segments is not None:
+        _write_regions(context, found, restored)
+    if len(restored) > 1:
+        _write_agreement(context, found, restored)
+    caption = f"{volume.name}: {found.target.name}"
+    draw_explanations(context.output.path("picture.png"), volume, restored, caption)
+    context.output.add("image", "picture.png", "picture", "picture")
+    context.progress.advance()
+    return _values(found, restored[0])
+
+
+def display_of(explanation: Explanation) -> dict[str, Any]:
+    """Hints for showing a map: diverging colors around zero for signed maps, heat for others."""
+    end = display_window(explanation)
+    if explanation.signed:
+        return {"colors": "diverging", "window": [-end, end], "opacity": 0.5, "background": "input"}
+    return {
+        "colors": "heat",
+        "window": [0.0, end],
+        "threshold": 0.05 * end,
+        "opacity": 0.5,
+        "background": "input",
+    }
+
+
+def _write_map(context: Context, explanation: Explanation, role: str, scan: str) -> None:
+    file = f"{role.replace('+', 'p')}.nrrd"
+    write_volume(context.output.path(file), explanation.volume(f"{scan} {explanation.title}"))
+    sign = "Positive: speaks for it, negative: against it. " if explanation.signed else ""
+    context.output.add(
+        "volume",
+        file,
+        f"{explanation.title} ({explanation.target})",
+        role,
+        units=explanation.unit,
+        description=f"What speaks for the {explanation.target}. {sign}{' '.join(explanation.notes)}".strip(),
+        display=display_of(explanation),
+    )
+
+
+def _write_extras(context: Context, explanation: Explanation, role: str) -> None:
+    for name, values in explanation.extras.items():
+        title = f"{explanation.title}, {name.replace('_', ' ')}"
+        file = f"{role}-{name}.nrrd".replace("+", "p")
+        write_volume(context.output.path(file), Volume(values, explanation.grid, title, explanation.unit))
+        context.output.add("volume", file, title, f"{role}-{name}", units=explanation.unit, display={"colors": "heat"})
+
+
+def _write_methods(context: Context, explanations: list[Explanation]) -> None:
+    rows = []
+    for item in explanations:
+        figures = {name: item.convergence.get(name) for name in CONVERGENCE_COLUMNS}
+        rows.append(
+            {
+                "method": item.title,
+                "layers": " ".join(item.provenance["layers"]),
+                "unit": item.unit,
+                "sum": float(item.map.sum()),
+                "largest": float(item.map.max()),
+                **figures,
+                "seconds": item.provenance["seconds"],
+                "notes": " ".join(item.notes),
+            }
+        )
+    context.output.table("methods.csv", list(rows[0]), rows, "methods", "methods")
+
+
+def _write_prediction(context: Context, found: Explained) -> None:
+    """What the model says of each sample, and which were explained."""
+    explained = set(int(row) for row in found.rows)
+    rows = []
+    for number, output in enumerate(found.view.outputs):
+        named = predicted_probabilities(found.view.model, output[None])
+        rows.append({"sample": number, "explained": "yes" if number in explained else "no", **named})
+    context.output.table("prediction.csv", list(rows[0]), rows, "prediction", "prediction")
+
+
+def _write_regions(context: Context, found: Explained, explanations: list[Explanation]) -> None:
+    """How much of each map lies in each segment of the given segmentation."""
+    grid = found.view.volume.grid
+    masks = {segment.name: found.segments.mask(segment) for segment in found.segments.segments}
+    rows = []
+    for explanation in explanations:
+        for row in region_table(explanation.map, masks, grid.voxel_volume_ml):
+            rows.append({"method": explanation.title, **asdict(row)})
+    context.output.table(
+        "regions.csv",
+        list(rows[0]),
+        rows,
+        "regions",
+        "regions",
+        description="Sum, share of the whole map, density per mL and rank by density, of each segment.",
+    )
+
+
+def _write_agreement(context: Context, found: Explained, explanations: list[Explanation]) -> Agreement:
+    """Ranks are compared inside the explained slices only, where every method had its say."""
+    inner = {item.title: found.view.rows_of(item.map, found.rows) for item in found.explanations}
+    compared = agreement(inner)
+    rows = [asdict(pair) for pair in compared.pairs]
+    context.output.table(
+        "agreement.csv",
+        list(rows[0]),
+        rows,
+        "agreement",
+        "agreement",
+        description="Spearman's rank correlation, and the share of the top 5 % of voxels that two methods share.",
+    )
+    for values, role, name in (
+        (compared.consensus, "consensus", "Consensus of the methods"),
+        (compared.disagreement, "disagreement", "Disagreement of the methods"),
+    ):
+        first = explanations[0]
+        restored = found.view.prepared.restored(found.view.volume_of(values, found.rows)).astype(np.float32)
+        write_volume(context.output.path(f"{role}.nrrd"), Volume(restored, first.grid, name, "rank"))
+        context.output.add(
+            "volume",
+            f"{role}.nrrd",
+            name,
+            role,
+            units="rank",
+            description="Mean (or SD) over the methods of each voxel's rank, 0 lowest to 1 highest.",
+            display={"colors": "heat", "window": [0.0, 1.0], "threshold": 0.5, "opacity": 0.5, "background": "input"},
+        )
+    return compared
+
+
+def _values(found: Explained, first: Explanation) -> dict[str, Any]:
+    values = found.target.value(found.view.outputs[found.rows])
+    peak = first.grid.index_to_ras(np.unravel_index(int(first.map.argmax()), first.map.shape))
+    result: dict[str, Any] = {
+        "explained_target": found.target.name,
+        "target_value": float(values.max()),
+        "explained_samples": len(found.rows),
+        "map_sum": float(first.map.sum()),
+        "peak": ", ".join(f"{axis} {coordinate:.1f}" for axis, coordinate in zip("RAS", peak)),
+    }
+    for name in ("total_bits", "completeness_error"):
+        if name in first.convergence:
+            result[name] = float(first.convergence[name])
+    return result

@@ -1,0 +1,278 @@
+"""Writes what was found as artifacts of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...attribution.segmentation.explaining import SegmentationMap
+from ...attribution.segmentation.relations import channel_rows, region_rows
+from ...evaluation.segmentation_findings import Findings
+from ...figures.segmentation_picture import signed_picture
+from ...inference.preprocessing import restore
+from ...io.segmentation import Mask, Segmentation
+from ...io.segmentation_files import write_segmentation
+from ...io.volume import Volume
+from ...io.volume_files import write_volume
+
+if TYPE_CHECKING:
+    from ..task import Context
+
+TARGET_COLOR, STRUCTURE_COLOR = (0.95, 0.75, 0.20), (0.30, 0.65, 0.90)
+ERROR_COLOR = (0.90, 0.25, 0.55)
+WINDOW_QUANTILE = 0.999
+MOST_MAGNITUDES = 1
+
+
+def write_findings(found: Findings, context: Context) -> dict[str, Any]:
+    """Write every artifact; the numbers of the first map come back."""
+    names = _names(found)
+    for number, item in enumerate(found.maps):
+        _map(found, number, names[number], context)
+        if number < MOST_MAGNITUDES and item.method.signed:
+            _magnitude(found, number, context)
+    context.progress.advance()
+    _target(found, context)
+    _tables(found, names, context)
+    context.progress.advance()
+    _mendings(found, context)
+    _picture(found, names, context)
+    context.progress.advance(2)
+    return _values(found)
+
+
+def _names(found: Findings) -> list[str]:
+    """A role for each map: the first is ``attribution``, others add method, layer and target where needed."""
+    names = []
+    for number, item in enumerate(found.maps):
+        parts = ["attribution", item.method.name]
+        parts += [found.chosen[item.number].key] if len(found.chosen) > 1 else []
+        parts += [item.layer.replace(".", "-")] if _of_several_layers(found, item) else []
+        names.append("attribution" if number == 0 else "-".join(parts))
+    return names
+
+
+def _of_several_layers(found: Findings, item: SegmentationMap) -> bool:
+    """Whether the map's method was asked at other layers too, so that its layer must be told."""
+    return len({other.layer for other in found.maps if other.method is item.method}) > 1
+
+
+def _window(values: np.ndarray) -> float:
+    amount = np.abs(values)
+    return float(np.quantile(amount, WINDOW_QUANTILE)) or float(amount.max()) or 1.0
+
+
+def _display(item: SegmentationMap, values: np.ndarray) -> dict[str, Any]:
+    extreme = _window(values)
+    if item.method.signed:
+        return {"colors": "diverging", "window": [-extreme, extreme], "opacity": 0.6, "background": "input"}
+    return {
+        "colors": "heat",
+        "window": [0.0, extreme],
+        "threshold": 0.05 * extreme,
+        "opacity": 0.5,
+        "background": "input",
+    }
+
+
+def _map(found: Findings, number: int, role: str, context: Context) -> None:
+    item, values = found.maps[number], found.restored[number]
+    target = found.chosen[item.number].target
+    title = f"{item.method.title} of {target.name}" + (f" at {item.layer}" if _of_several_layers(found, item) else "")
+    file = f"{role}.nrrd"
+    volume = Volume(np.asarray(values, dtype=np.float32), found.scan.volume.grid, title, item.unit)
+    write_volume(context.output.path(file), volume)
+    context.output.add(
+        "volume", file, title, role, units=item.unit, description=_meaning(item), display=_display(item, values)
+    )
+
+
+def _meaning(item: SegmentationMap) -> str:
+    if item.method.family == "bottleneck":
+        return "Bits that the segmentation of this structure needs from each voxel."
+    return (
+        "Positive: speaks for the explained target; negative: against it."
+        if item.method.signed
+        else ("How much the explained target depends on each place.")
+    )
+
+
+def _magnitude(found: Findings, number: int, context: Context) -> None:
+    values = np.abs(found.restored[number]).astype(np.float32)
+    extreme = _window(values)
+    title = f"Magnitude of {found.maps[number].method.title.lower()}"
+    volume = Volume(values, found.scan.volume.grid, title, found.maps[number].unit)
+    write_volume(context.output.path("magnitude.nrrd"), volume)
+    context.output.add(
+        "volume",
+        "magnitude.nrrd",
+        title,
+        "magnitude",
+        units=found.maps[number].unit,
+        description="Absolute value of the attribution.",
+        display={
+            "colors": "heat",
+            "window": [0.0, extreme],
+            "threshold": 0.05 * extreme,
+            "opacity": 0.5,
+            "background": "input",
+        },
+    )
+
+
+def _target(found: Findings, context: Context) -> None:
+    """The predicted structures and, where they differ, the voxels that were explained."""
+    masks = []
+    for item in found.chosen:
+        structure = item.structure.cpu().numpy()
+        support = item.target.full_mask().cpu().numpy()
+        color = ERROR_COLOR if item.error else STRUCTURE_COLOR
+        masks.append(Mask(f"{item.label} ({item.key})", _on_scan(found, structure), color))
+        if not np.array_equal(structure, support) and not support.all():
+            masks.append(Mask(f"explained: {item.target.name}", _on_scan(found, support), TARGET_COLOR))
+    segmentation = Segmentation.from_masks(masks, found.scan.volume.grid, "Explained target")
+    write_segmentation(context.output.path("target.seg.nrrd"), segmentation)
+    description = "The structure as the model segments it, and the voxels that were explained."
+    context.output.add("segmentation", "target.seg.nrrd", "explained target", "target", description=description)
+
+
+def _on_scan(found: Findings, mask: np.ndarray) -> np.ndarray:
+    return restore(mask.astype(np.uint8), found.scan.grid, found.scan.volume.grid, "nearest") > 0
+
+
+def _tables(found: Findings, names: list[str], context: Context) -> None:
+    output = context.output
+    rows = [_summary(found, number) for number in range(len(found.maps))]
+    output.table("summary.csv", list(rows[0]), rows, "summary", "summary")
+    for number, curve in enumerate(found.curves):
+        role = "distance" if number == 0 else f"distance-{names[number].removeprefix('attribution-')}"
+        title = f"distance, {found.maps[number].method.title}"
+        distances = curve.rows()
+        output.table(f"{role}.csv", list(distances[0]), distances, title, role)
+        output.add(
+            "plot",
+            f"{role}.csv",
+            f"{title} (chart)",
+            f"{role}-chart",
+            display={
+                "table": role,
+                "x": "distance (mm)",
+                "y": ["share up to here (%)"],
+                "title": "Where the model looks",
+                "x_title": "distance from the surface (mm)",
+                "y_title": "share of the attribution (%)",
+            },
+        )
+    regions, channels = [], []
+    for number, item in enumerate(found.maps):
+        target = found.chosen[item.number].target
+        if found.structures:
+            regions += region_rows(
+                found.on_network_grid[number],
+                found.structures,
+                found.scan.grid.voxel_volume_ml,
+                target.name,
+                item.method.title,
+            )
+        if len(item.values) > 1:
+            channels += channel_rows(item.values, found.scan.model.channel_names, target, item.method.title)
+    if regions:
+        output.table("regions.csv", list(regions[0]), regions, "region table", "regions")
+    if channels:
+        output.table("channels.csv", list(channels[0]), channels, "channel table", "channels")
+    if found.matrix is not None:
+        columns, rows = found.matrix
+        output.table(
+            "matrix.csv",
+            [*columns, "method"],
+            rows,
+            "structure matrix",
+            "matrix",
+            units="%",
+            description="Share of each segmentation's attribution in each structure.",
+        )
+
+
+def _summary(found: Findings, number: int) -> dict[str, Any]:
+    item, curve = found.maps[number], found.curves[number]
+    chosen = found.chosen[item.number]
+    row = {
+        "target": chosen.target.name,
+        "value": found.values[item.number],
+        "method": item.method.title,
+        "layer": item.layer,
+        "50 % within (mm)": curve.radius_50_mm,
+        "90 % within (mm)": curve.radius_90_mm,
+        "outside (%)": 100 * curve.outside_share,
+    }
+    for key, name in (("completeness_error", "completeness error (%)"), ("relative_standard_error", "noise (%)")):
+        row[name] = 100 * item.convergence[key] if key in item.convergence else None
+    row["total (bits)"] = item.convergence.get("total_bits")
+    return row
+
+
+def _mendings(found: Findings, context: Context) -> None:
+    scan = found.scan
+    for key, mending in found.mendings.items():
+        values = restore(mending.change.sum(0).numpy(), scan.grid, scan.volume.grid)
+        role, title = f"mending-{key}", f"What would mend {key.replace('-', ' ')}"
+        write_volume(context.output.path(f"{role}.nrrd"), Volume(values, scan.volume.grid, title, "input units"))
+        context.output.add(
+            "volume",
+            f"{role}.nrrd",
+            title,
+            role,
+            units="input units",
+            description=f"A change of the network's input that mends {mending.mended:.0%} of the error.",
+            display={
+                "colors": "diverging",
+                "window": [-mending.largest_change, mending.largest_change],
+                "opacity": 0.6,
+                "background": "input",
+            },
+        )
+        if mending.rows:
+            context.output.table(
+                f"{role}.csv", list(mending.rows[0]), mending.rows, f"{title} (table)", f"{role}-table"
+            )
+
+
+def _picture(found: Findings, names: list[str], context: Context) -> None:
+    item, curve = found.maps[0], found.curves[0]
+    chosen = found.chosen[item.number]
+    signed_picture(
+        context.output.path("picture.png"),
+        found.scan.volume,
+        found.restored[0],
+        _on_scan(found, chosen.structure.cpu().numpy()),
+        signed=item.method.signed,
+        window=_window(found.restored[0]),
+        title=f"{item.method.title}: {chosen.target.name}",
+        unit=item.unit,
+        caption=f"50 % within {curve.radius_50_mm:.0f} mm, 90 % within {curve.radius_90_mm:.0f} mm of the target; "
+        f"{curve.outside_share:.0%} outside it",
+    )
+    context.output.add("image", "picture.png", "picture", "picture")
+
+
+def _values(found: Findings) -> dict[str, Any]:
+    curve, chosen = found.curves[0], found.chosen[found.maps[0].number]
+    values: dict[str, Any] = {
+        "radius_50_mm": curve.radius_50_mm,
+        "radius_90_mm": curve.radius_90_mm,
+        "outside_percent": 100 * curve.outside_share,
+        "target_value": found.values[found.maps[0].number],
+        "target_ml": float(chosen.structure.sum()) * found.scan.grid.voxel_volume_ml,
+        "windows": len(found.scan.windows.windows_of([item.target for item in found.chosen])),
+    }
+    if found.view is not None:
+        values["receptive_50_mm"] = found.view.radius_50_mm
+        values["receptive_90_mm"] = found.view.radius_90_mm
+        values["receptive_rms_mm"] = found.view.rms_mm
+    for item in found.maps:
+        if "total_bits" in item.convergence:
+            values.setdefault("total_bits", item.convergence["total_bits"])
+    for key, mending in found.mendings.items():
+        values[f"mended_{key}_percent"] = 100 * mending.mended
+    return values

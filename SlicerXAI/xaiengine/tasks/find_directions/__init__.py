@@ -1,0 +1,1 @@
+"""The task find-directions: its options, and how its results are written."""

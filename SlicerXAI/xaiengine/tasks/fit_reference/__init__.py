@@ -1,0 +1,1 @@
+"""The task fit-reference: its options, and how its results are written."""

@@ -1,0 +1,32 @@
+"""Task: fit a model's reference statistics, which the bottleneck's noise is drawn from, over a folder of scans."""
+
+from __future__ import annotations
+
+from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
+from .options import FitReferenceOptions
+
+
+class FitReference(Task):
+    """Welford statistics of one layer's activations; the file is put beside the model by its user."""
+
+    name = "fit-reference"
+    title = "Fit reference statistics"
+    description = (
+        "Runs a model over a folder of scans and keeps mean and spread of one layer's activations, "
+        "from which the information bottleneck draws its noise."
+    )
+    Options = FitReferenceOptions
+    foretells = False
+    outputs = (
+        OutputSpec("reference", "data", "Reference statistics", "safetensors file for the model's folder."),
+        OutputSpec("scans", "table", "Scans", "The scans used, and those that could not be read, with the reason."),
+    )
+    values = (
+        ValueSpec("samples", "Samples", "Slices that the statistics rest on.", "integer"),
+        ValueSpec("scans_read", "Scans read", "Scans that could be used.", "integer"),
+    )
+
+    def run(self, options: FitReferenceOptions, context: Context) -> Outcome:
+        from .reference_fit import fit_and_write
+
+        return fit_and_write(options, context)

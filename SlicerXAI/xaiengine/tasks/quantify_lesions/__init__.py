@@ -1,0 +1,1 @@
+"""The task quantify-lesions: its options, and how its results are written."""

@@ -1,0 +1,38 @@
+"""Task: find and measure lesions with a classifier that never saw a lesion mask."""
+
+from __future__ import annotations
+
+from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
+from .options import QuantifyLesionsOptions
+
+
+class QuantifyLesions(Task):
+    """Demir et al. 2021 (arXiv 2104.02869) in physical units, see :mod:`xaiengine.lesions.pipeline`."""
+
+    name = "quantify-lesions"
+    title = "Quantify lesions"
+    description = (
+        "Locates lesions in a chest CT by what a slice classifier looks at (information bottleneck attribution), "
+        "and measures them: volume, burden, severity. For research, not for diagnosis."
+    )
+    Options = QuantifyLesionsOptions
+    outputs = (
+        OutputSpec("attribution", "volume", "Attribution map", "What each voxel tells the model, in bits."),
+        OutputSpec("lesions", "segmentation", "Lesions", "The lesions found, largest first."),
+        OutputSpec("lungs", "segmentation", "Lungs", "The lungs in which lesions were sought."),
+        OutputSpec("table", "table", "Lesion table", "One row for each lesion."),
+        OutputSpec("burden", "table", "Burden table", "Lesion volume and burden for each lung or lobe."),
+        OutputSpec("picture", "image", "Picture", "Three planes through the largest lesion.", optional=True),
+    )
+    values = (
+        ValueSpec("burden_percent", "Burden", "Lesion volume by lung volume.", unit="%"),
+        ValueSpec("burden_ml", "Lesion volume", "Volume of all lesions.", unit="mL"),
+        ValueSpec("lung_ml", "Lung volume", "Volume of the lungs.", unit="mL"),
+        ValueSpec("severity", "Severity", "CT-0 to CT-4 by involvement of the lungs.", "string"),
+        ValueSpec("lesion_count", "Lesions", "How many lesions were found.", "integer"),
+    )
+
+    def run(self, options: QuantifyLesionsOptions, context: Context) -> Outcome:
+        from .report import quantify_and_write
+
+        return quantify_and_write(options, context)

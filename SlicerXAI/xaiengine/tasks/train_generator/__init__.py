@@ -1,0 +1,1 @@
+"""The task train-generator: its options, and how its results are written."""

@@ -1,0 +1,68 @@
+"""Models made to do harm: each builder writes one below a folder and says by which words it must be refused.
+
+Every payload, if it ran, would create the canary file. Run as a program, this loads every model of the corpus and
+prints, as JSON, how each was refused and what that took.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+# They register what they build.
+from support import hostile_archives, hostile_configurations, hostile_targets, hostile_weights  # noqa: F401
+from support.hostile_corpus import CORPUS, UNET, bundle
+
+
+def main(folder: Path) -> None:
+    """Build and load every model of the corpus below a folder, and print what happened to each."""
+    import torch
+    from xaiengine.models import load_model
+
+    torch.set_num_threads(1)
+    canary = folder / "canary"
+    warm_up(folder)
+    report = {}
+    for name, (build, _words) in CORPUS.items():
+        place = folder / name
+        place.mkdir()
+        try:
+            path = build(place, canary)
+        except (OSError, NotImplementedError) as error:  # no links on this file system
+            report[name] = {"skipped": str(error)}
+            continue
+        before, clock = peak_bytes(), time.process_time()
+        try:
+            load_model(path)
+            found = {"error": "", "message": "was loaded"}
+        except Exception as error:
+            found = {"error": type(error).__name__, "message": str(error), "remedy": getattr(error, "remedy", "")}
+        found["seconds"] = time.process_time() - clock
+        found["bytes"] = peak_bytes() - before
+        found["canary"] = canary.exists()
+        canary.unlink(missing_ok=True)
+        report[name] = found
+    print(json.dumps(report))
+
+
+def warm_up(folder: Path) -> None:
+    """Imports are not the hostile models' doing: load an honest one first."""
+    from xaiengine.models import load_model
+
+    (folder / "honest").mkdir()
+    load_model(bundle(folder / "honest", {"network_def": UNET}))
+
+
+def peak_bytes() -> int:
+    """Most memory this process has held so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
