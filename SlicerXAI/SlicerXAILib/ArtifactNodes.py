@@ -35,7 +35,7 @@ Artifact = Mapping[str, Any]
 class ArtifactNodes:
     """Makes nodes of files. ``describe(node, artifact)`` is called for those beside the one that is returned.
 
-    A node is described in the turn in which it comes into the scene, so that nobody takes it for a scan.
+    A node is described in the turn in which it comes into the scene, so that no one takes it for a scan.
     Files that stay are read by Slicer's own readers, in one step, so that nodes know them as theirs.
     """
 

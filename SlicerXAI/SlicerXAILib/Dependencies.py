@@ -61,7 +61,7 @@ def missingRequirements(requirements: Sequence[Requirement] | None = None) -> li
 
 
 def torchProblem() -> str:
-    """Say what is wrong with the installed torch and how to mend it; empty if it is whole or absent."""
+    """Say what is wrong with the installed torch and how to correct it; empty if it is whole or absent."""
     again = _("In the PyTorch Utils module click Uninstall, restart Slicer, and install it again.")
     version = installedVersion("torch")
     isFound = importlib.util.find_spec("torch") is not None

@@ -15,7 +15,7 @@ from .EngineConnection import EngineConnection
 from .EngineErrors import EngineError, JobCancelled
 from .PythonExecutable import engineEnvironment, findPythonExecutable
 from .Signal import Signal
-from .TorchProbe import mendFor
+from .TorchProbe import remedyFor
 from .Translation import tr as _
 
 _POLL_SECONDS = 0.05
@@ -281,8 +281,8 @@ class EngineProcess:
 
 
 def _reportedError(report: Mapping[str, Any]) -> EngineError:
-    if report.get("kind") == _TORCH_KIND:  # how it is mended in Slicer is not known to the engine
-        return EngineError(report["message"], mendFor(report["message"]), report.get("details") or "")
+    if report.get("kind") == _TORCH_KIND:  # how it is corrected in Slicer is not known to the engine
+        return EngineError(report["message"], remedyFor(report["message"]), report.get("details") or "")
     return EngineError(
         report.get("message") or _("The engine reported an error without a message."),
         report.get("remedy") or "",

@@ -104,7 +104,7 @@ class XAILogic(ConsoleTasks):
         return self.engine.inspect(str(model), device, trustModel)
 
     def checkTorch(self) -> TorchReport:
-        """Try torch in a process of its own: its version and the GPUs it can use, or its problem and the mend."""
+        """Try torch in a process of its own: its version and the GPUs it can use, or its problem and the remedy."""
         return probeTorch()
 
     def provenance(self, node: Any) -> Provenance:
@@ -117,7 +117,7 @@ class XAILogic(ConsoleTasks):
     def rerun(self, node: Any, progress: ProgressCallback | None = None, **changes: Any) -> LoadedResult:
         """Repeat the task that made a result, with the same nodes, model, options and seed; makes new nodes.
 
-        A trusted model must be trusted anew (``trustModel=True``).
+        A trusted model must be trusted again (``trustModel=True``).
 
         :param changes: arguments that differ, among them ``seed`` and ``device``.
         :raises EngineError: what it was made from is no longer in the scene.

@@ -124,7 +124,7 @@ class ResultLoading:
 
     def _remove(self) -> None:
         self._steps.close()
-        # A browser makes its image anew when that is removed, so that browsers go first.
+        # A browser makes its image again when that is removed, so that browsers go first.
         self._added.sort(key=lambda node: not node.IsA("vtkMRMLSequenceBrowserNode"))
         for node in self._added:
             if _isPresent(node):

@@ -227,12 +227,12 @@ def _callOfFiles(loaded: LoadedResult, leftOut: Collection[str]) -> TaskCall:
     """Return the call of a result that was read from a folder: its inputs are files."""
     job = loaded.provenance.get("job")
     if not job:
-        raise EngineError(_("It is not known how this result was asked for."), _("Start the task anew."))
+        raise EngineError(_("It is not known how this result was asked for."), _("Start the task again."))
     inputs = {name: path for name, path in job["inputs"].items() if name not in leftOut}
     gone = [path for path in inputs.values() if isinstance(path, str) and path and not Path(path).exists()]
     if gone:
         raise EngineError(
-            _("{file}, from which the result was made, is gone.").format(file=gone[0]), _("Give the input anew.")
+            _("{file}, from which the result was made, is gone.").format(file=gone[0]), _("Give the input again.")
         )
     settings = {name: job[name] for name in _SETTINGS if name in job}
     return TaskCall(loaded.task, inputs, job["options"], settings)

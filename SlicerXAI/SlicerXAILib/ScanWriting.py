@@ -18,18 +18,18 @@ from .Translation import tr as _
 
 # What is copied in one turn; the rest of the time the disk works.
 _BLOCK_BYTES = 1 << 23
-# How often writing begins anew because voxels have changed.
+# How often writing begins again because voxels have changed.
 _MOST_ATTEMPTS = 3
 
 
 class ScanWriting:
-    """Writes a volume node; ``steps()`` yields in between, and begins anew where the voxels change meanwhile.
+    """Writes a volume node; ``steps()`` yields in between, and begins again where the voxels change meanwhile.
 
     The voxels are copied in the application's thread, as whoever changes a volume may free them.
     """
 
     def __init__(self, node: slicer.vtkMRMLScalarVolumeNode, path: Path) -> None:
-        """:param node: a node outside the scene, which nobody moves."""
+        """:param node: a node outside the scene, which no one moves."""
         self.path = path
         self._name, self._image = node.GetName(), node.GetImageData()
         matrix = vtk.vtkMatrix4x4()

@@ -19,7 +19,7 @@ def stageText(stage: str) -> str:
         "Finding the lungs": _("Finding the lungs"),
         "Judging directions": _("Judging directions"),
         "Measuring": _("Measuring"),
-        "Mending the errors": _("Mending the errors"),
+        "Correcting the errors": _("Correcting the errors"),
         "Preparing": _("Preparing"),
         "Preparing the explanation": _("Preparing the explanation"),
         "Preparing the scan": _("Preparing the scan"),

@@ -74,15 +74,15 @@ def probeTorch(seconds: float = _SECONDS) -> TorchReport:
     if "error" in report:
         return TorchReport(
             problem=_("torch cannot be imported: {error}.").format(error=report["error"]),
-            remedy=mendFor(report["error"]),
+            remedy=remedyFor(report["error"]),
         )
     return TorchReport(report["version"], tuple((name, card) for name, card in report["devices"]))
 
 
-def mendFor(error: str) -> str:
+def remedyFor(error: str) -> str:
     """Return what helps against an error that importing torch has raised; the first sign in it that fits counts."""
     lowered = error.lower()
-    mends = {
+    remedies = {
         ("no module named 'torch'", "torch is not installed"): _("Install torch with the panel of SlicerXAI."),
         ("cuda", "cublas", "cudnn", "nvrtc", "nccl"): _(
             "Install the build for the CPU with the PyTorch Utils module."
@@ -93,7 +93,7 @@ def mendFor(error: str) -> str:
         ("numpy",): _("torch and numpy do not fit each other. {again}").format(again=_again()),
         ("cannot allocate memory", "paging file"): _("Close other programs: the memory was not enough to load torch."),
     }
-    return next((mend for signs, mend in mends.items() if any(sign in lowered for sign in signs)), _again())
+    return next((remedy for signs, remedy in remedies.items() if any(sign in lowered for sign in signs)), _again())
 
 
 def _again() -> str:

@@ -167,10 +167,10 @@ def measure(
 def _rank_correlation(method: Method, maps: np.ndarray, twin: Case) -> float:
     """Signed, so that chance correlations of a few smooth maps cancel and only systematic likeness stays."""
     try:
-        randomised = evidence(method.run(twin).map, method)
+        randomized = evidence(method.run(twin).map, method)
     except XAIError:
         return 0.0
-    return float(np.mean([spearman(first, second) for first, second in zip(maps, randomised)]))
+    return float(np.mean([spearman(first, second) for first, second in zip(maps, randomized)]))
 
 
 def score(figures: Figures, maps: np.ndarray, scans: list[PlantedScan], games: list, random_gaps: list) -> None:

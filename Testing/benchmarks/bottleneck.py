@@ -85,7 +85,7 @@ def fitted(tail: Tail, images: Tensor) -> ReferenceStatistics:
 
 
 class Plain:
-    """The published optimisation on one image, with the engine's noise of seed 0 and row 0."""
+    """The published optimization on one image, with the engine's noise of seed 0 and row 0."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ def speed(quick: bool) -> None:
 
 
 def joint(quick: bool) -> None:
-    """Many slices in one optimisation, each with a mask of its own."""
+    """Many slices in one optimization, each with a mask of its own."""
     count = 16 if quick else 64
     generator = torch.Generator().manual_seed(2)
     model = resnet18(2)
@@ -309,7 +309,7 @@ def _prefix_seconds(record: TailRecord) -> float:
     handle = record.tail.layer.register_forward_hook(lambda *_: reached.append(time.process_time()))
     spent = []
     try:
-        with record.tail.ready(), torch.no_grad():  # as the optimisation is throughout
+        with record.tail.ready(), torch.no_grad():  # as the optimization is throughout
             for _ in range(30):
                 z = record.activation.clone()
                 start = time.process_time()

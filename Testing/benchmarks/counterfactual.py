@@ -3,7 +3,7 @@
     python3 Testing/run.py benchmark counterfactual [--only PART ...] [--images N] [--generator FOLDER]
 
 Parts: inversion, directions, series, control, cost, duration. The consolidation's extent is measured without the
-classifier: how far the lung fields of the lesion-free X-ray have been pulled towards the brightness of soft tissue,
+classifier: how far the lung fields of the lesion-free X-ray have been pulled toward the brightness of soft tissue,
 which is how consolidations were planted. Times are CPU seconds of one thread unless they say otherwise.
 """
 

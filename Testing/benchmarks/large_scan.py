@@ -62,8 +62,8 @@ def measure(scan: Path, output: Path) -> int:
     memory = float(re.search(r"about ([\d.]+) GB of memory", text).group(1))
     print(f"\nexit code {code}, {seconds:.0f} s in all")
     print(f"peak memory {peak:.2f} GB, said {memory:.1f} GB, goal <= {GOAL_GB:g} GB: {verdict(peak <= GOAL_GB)}")
-    foretold = re.search(r"explaining them takes about (.*)\.", text)
-    print(f"explaining took {explained:.0f} s, said before: {foretold.group(1)}")
+    estimated = re.search(r"explaining them takes about (.*)\.", text)
+    print(f"explaining took {explained:.0f} s, said before: {estimated.group(1)}")
     return code
 
 

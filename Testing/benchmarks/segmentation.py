@@ -123,7 +123,7 @@ def exact() -> None:
 
 
 def occluding() -> None:
-    """Cached against naive occlusion at an overlap of one half; the network normalises over each window."""
+    """Cached against naive occlusion at an overlap of one half; the network normalizes over each window."""
     network, image = unet(channels=(8, 16, 32), strides=(2, 2)), torch.randn(1, 1, 48, 48, 48)
     inferer = Inferer("sliding_window", roi_size=(16,) * 3, overlap=0.5, blending="gaussian")
     target = VoxelTarget("all", torch.ones(image.shape[2:], dtype=torch.bool), 2, index=1)

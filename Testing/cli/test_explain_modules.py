@@ -287,7 +287,7 @@ def test_a_counterfactual_is_made_in_the_scans_place(scene, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"methods": ["gradcam"], "target": "tumour"}, "tumour"), ({"methods": ["no_such_method"]}, "no_such_method")],
+    [({"methods": ["gradcam"], "target": "tumor"}, "tumor"), ({"methods": ["no_such_method"]}, "no_such_method")],
 )
 def test_a_failure_is_told_alike_by_exit_code_message_and_result(scene, tmp_path, classifier, options, reason):
     scan, _ = a_patient()

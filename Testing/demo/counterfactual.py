@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in CASES:
         inputs = write_case(chosen.output / f"xray_{number}", number)
         folder = chosen.output / f"xray_{number}" / "series"
-        done.append(_explain(inputs, chosen, session, folder, {"sides": "towards"}))
+        done.append(_explain(inputs, chosen, session, folder, {"sides": "toward"}))
     wanted = {"wanted": 0.2}
     first = chosen.output / f"xray_{CASES[0]}"
     done.append(_explain(write_case(first, CASES[0]), chosen, session, first / "wanted", wanted))

@@ -129,9 +129,9 @@ def _explain(
     if "receptive_90_mm" in result.values:
         print(f"  receptive field: 90 % of the gradient within {result.values['receptive_90_mm']:.0f} mm of a voxel")
     for name, value in result.values.items():
-        if name.startswith("mended_"):
-            error = name.removeprefix("mended_").removesuffix("_percent")
-            print(f"  {error}: {value:.0f} % mended by the change that was found")
+        if name.startswith("corrected_"):
+            error = name.removeprefix("corrected_").removesuffix("_percent")
+            print(f"  {error}: {value:.0f} % corrected by the change that was found")
     print(f"  files: {output}")
     return result
 

@@ -1,7 +1,7 @@
 """Demo: what a small network has learned, and which findings each of its answers rests on.
 
 The network is trained here (half a minute) on labels of whole drawn images: is there a nodule (bright), a cavity
-(dark), any finding? Nobody shows it where. Dissection then finds out which of its units detect nodules and cavities,
+(dark), any finding? No one shows it where. Dissection then finds out which of its units detect nodules and cavities,
 over images with masks, and three new images are explained: one with each finding, and one with both.
 """
 

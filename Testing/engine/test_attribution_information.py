@@ -86,8 +86,8 @@ def test_regression_has_three_losses_relative_to_the_prediction():
     predicted = output[:, 1].square()
     torch.testing.assert_close(objective_of(target, output)(moved, rows), 0.25 / predicted)
     torch.testing.assert_close(objective_of(target, output, "label", 2.0)(moved, rows), (moved[:, 1] / 2 - 1).square())
-    maximised = objective_of(target, output, "maximise")(moved, rows)
-    torch.testing.assert_close(maximised, -moved[:, 1].square() / predicted)
+    maximized = objective_of(target, output, "maximise")(moved, rows)
+    torch.testing.assert_close(maximized, -moved[:, 1].square() / predicted)
     destroyed = objective_of(target, output, direction="destroy")(moved, rows)
     torch.testing.assert_close(destroyed, 0.5 / output[:, 1].abs(), atol=1e-3, rtol=1e-3)
 
@@ -158,7 +158,7 @@ def test_placing_equals_a_plain_interpolation_in_three_dimensions():
         assert found[voxel] == pytest.approx(wanted, abs=1e-5)
 
 
-def test_cancelling_stops_the_optimisation():
+def test_cancelling_stops_the_optimization():
     network, inputs = seeded(SmallClassifier, 2), images((1, 1, 16, 16))
 
     def report(share):
@@ -203,7 +203,7 @@ def test_information_of_the_input_over_its_prior_is_the_gaussian_divergence():
     torch.testing.assert_close(_InputFit._information(mask, prior, scaled), wanted)
 
 
-def test_the_published_optimisation_gives_the_published_map():
+def test_the_published_optimization_gives_the_published_map():
     """Against the plain re-implementation, through this family's own entry; noise differs, so maps agree roughly."""
     network, inputs = seeded(SmallClassifier, 2), images((1, 1, 16, 16))
     request = request_for(network, inputs=inputs, settings=BottleneckSettings.published(copies=40))

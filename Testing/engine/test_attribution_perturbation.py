@@ -69,7 +69,7 @@ def test_occlusion_outside_the_roi_is_skipped():
     assert found.map[..., 2:, :].abs().max() == 0
 
 
-def test_blocks_are_given_in_millimetres():
+def test_blocks_are_given_in_millimeters():
     assert block_voxels(10, (1.0, 2.5, 5.0), (64, 64, 64)) == (10, 4, 2)
     with pytest.raises(OptionError, match="whole image"):
         block_voxels(100, (1.0, 1.0), (32, 32))

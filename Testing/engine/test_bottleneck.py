@@ -29,7 +29,7 @@ def cases():
 
 
 def plain_cells(model, layer, statistics, image, target, settings, row=0, dtype=torch.float64):
-    """The published optimisation in float64 with the engine's noise: bits per cell."""
+    """The published optimization in float64 with the engine's noise: bits per cell."""
     model = model.to(dtype)
     try:
         shape = statistics.mean
@@ -144,7 +144,7 @@ def test_converged_mode_stops_by_its_tolerance_and_keeps_the_curves(long_maps):
     assert not short.converged.any() and any("3 steps" in warning for warning in short.warnings)
 
 
-def test_a_row_does_not_depend_on_its_neighbours_nor_on_the_parts(cases):
+def test_a_row_does_not_depend_on_its_neighbors_nor_on_the_parts(cases):
     model, statistics, (images, labels) = cases[2]
     settings = BottleneckSettings(mode="reference", beta=0.3, seed=5)
     tail = Tail(model, "layer")

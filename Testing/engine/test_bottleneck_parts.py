@@ -25,20 +25,20 @@ def one_thread():
 
 def test_information_is_the_divergence_of_two_gaussians():
     mask = torch.tensor([0.0, 0.3, 0.9, 0.999], dtype=torch.float64)
-    normalised = torch.tensor([1.5, -2.0, 0.1, 4.0], dtype=torch.float64)
-    located = torch.distributions.Normal(mask * normalised, 1 - mask)
+    normalized = torch.tensor([1.5, -2.0, 0.1, 4.0], dtype=torch.float64)
+    located = torch.distributions.Normal(mask * normalized, 1 - mask)
     expected = torch.distributions.kl_divergence(located, torch.distributions.Normal(0.0, 1.0))
-    torch.testing.assert_close(information(mask, normalised), expected)
+    torch.testing.assert_close(information(mask, normalized), expected)
     assert information(torch.zeros(3), torch.randn(3)).abs().max() == 0
 
 
 def test_information_is_finite_at_a_mask_of_one_and_its_gradient_is_that_of_autograd():
     mask = torch.tensor([0.0, 0.2, 0.99, 1.0], dtype=torch.float64, requires_grad=True)
-    normalised = torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)
-    nats = information(mask, normalised)
+    normalized = torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)
+    nats = information(mask, normalized)
     assert torch.isfinite(nats).all()
     (expected,) = torch.autograd.grad(nats.sum(), mask)
-    torch.testing.assert_close(information_gradient(mask.detach(), normalised), expected)
+    torch.testing.assert_close(information_gradient(mask.detach(), normalized), expected)
 
 
 @pytest.mark.parametrize("direction", ["keep", "destroy"])

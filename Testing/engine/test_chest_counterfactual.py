@@ -61,7 +61,7 @@ def test_classifier_and_generator_are_small():
 
 def test_generator_was_trained_with_the_shipped_classifier(stored, score):
     assert stored.description.explained_model == score.answer.predictor.model.digest
-    assert "CC BY-SA 4.0" in stored.description.licence
+    assert "CC BY-SA 4.0" in stored.description.license
 
 
 def test_classifier_follows_the_hidden_share_of_the_lungs(xrays, images, score):

@@ -78,7 +78,7 @@ def watched(**more) -> tuple[object, Watch]:
         {"steps": 0},
         {"refine": "plus"},
         {"refine": "none"},
-        {"sides": "towards", "reach": 2.0},
+        {"sides": "toward", "reach": 2.0},
         {"method": "covariance", "samples": 130},
         {"method": "gradient"},
         {"method": "local", "reach": 3.0},
@@ -158,10 +158,10 @@ def test_of_the_channel_search_and_of_pairs_that_share_their_code(code):
     network = MeanBrightness()
     shown = []
     answer.predictor.outputs = lambda images: shown.append(len(images)) or network(images)
-    sought = FinderSettings(count=2, leading=setting.moving("auto"), style_images=3)
+    searched = FinderSettings(count=2, leading=setting.moving("auto"), style_images=3)
     options = {"samples": 61, "judged": 5}
-    find_directions(setting, answer, ["style", "weights"], sought, seed=0, reach=2.0, progress=Progress(), **options)
-    assert directions_work(["style", "weights"], space, sought, **options).images == sum(shown)
+    find_directions(setting, answer, ["style", "weights"], searched, seed=0, reach=2.0, progress=Progress(), **options)
+    assert directions_work(["style", "weights"], space, searched, **options).images == sum(shown)
 
 
 def test_only_the_estimate_is_made_where_only_that_is_wanted(tmp_path, generator):
@@ -194,8 +194,8 @@ def test_seconds_and_memory_are_those_of_the_counted_batches():
 
 @pytest.mark.parametrize("method", ["logistic", "ridge", "covariance"])
 def test_operations_of_the_fit_grow_with_the_cube_of_many_latents(method):
-    sought = [FinderSettings(leading=count) for count in (1000, 2000)]
-    few, many = (fitting_operations([method], LinearSpace(), item, 10) for item in sought)
+    searched = [FinderSettings(leading=count) for count in (1000, 2000)]
+    few, many = (fitting_operations([method], LinearSpace(), item, 10) for item in searched)
     assert few == many == 0 if method == "covariance" else 7 < many / few < 8.1
     assert fitting_seconds(1e8) == 0 < fitting_seconds(1e12)
 

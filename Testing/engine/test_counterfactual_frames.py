@@ -39,7 +39,7 @@ CHAINS = {
     "turned": [Orientation("PLS"), ScaleIntensityRange(0, 255, 0, 1)],
     "padded": [SpatialPad((48, 40, 1)), ScaleIntensityRange(0, 255, 0, 1)],
     "resampled": [Orientation("RAS"), Spacing((3.0, 2.5, 2.0)), ScaleIntensityRange(0, 255, 0, 1)],
-    "standardised": [NormalizeIntensity()],
+    "standardized": [NormalizeIntensity()],
 }
 
 

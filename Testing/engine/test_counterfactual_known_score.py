@@ -35,7 +35,7 @@ def test_log_odds_are_halved_for_the_generator_of_this_model(shipped, model):
     torch.testing.assert_close(shipped.score_latents(model, answer, VALUES), VALUES / 2)
 
 
-def test_values_of_a_regression_are_standardised_first(shipped, model):
+def test_values_of_a_regression_are_standardized_first(shipped, model):
     answer = generated_answer(shipped, model, "consolidation", "", None).answer
     regression = described(shipped, score_mean=10.0, score_deviation=4.0)
     torch.testing.assert_close(regression.score_latents(model, answer, torch.tensor([14.0])), torch.tensor([0.5]))

@@ -97,7 +97,7 @@ def test_a_preprocessing_that_cannot_be_differentiated_is_said(tmp_path, generat
     assert result.status == "failed" and "covariance" in result.error.remedy
 
 
-def test_standardised_images_are_differentiated(tmp_path, generator):
+def test_standardized_images_are_differentiated(tmp_path, generator):
     steps = lambda: [EnsureChannelFirst(), to_unit(), NormalizeIntensity()]  # noqa: E731
     result = explain(tmp_path, image_model(DiskBrightness(4.0, 3.0), preprocessing=steps))
     assert result.status == "finished", result.error

@@ -67,7 +67,7 @@ def test_both_sides_stop_where_answers_become_unusual_but_never_before_the_flip(
     else:
         assert low == pytest.approx(-reach) and high == pytest.approx(0.2)
     assert span_of("symmetric", flip, way, usual) == pytest.approx((-reach, reach))
-    assert span_of("towards", flip, way, usual) == pytest.approx((0, reach) if flip.shift > 0 else (-reach, 0))
+    assert span_of("toward", flip, way, usual) == pytest.approx((0, reach) if flip.shift > 0 else (-reach, 0))
     assert abs(counterfactual_end(flip, way, low, high)) == pytest.approx(reach)
 
 
@@ -80,7 +80,7 @@ def test_without_a_flip_series_go_all_the_way_and_end_where_the_answer_moved_mos
     way = Along(Line(), lambda images: 5 + images.flatten().clamp_min(-0.5), 4.0)
     assert span_of("both", None, way, (-0.1, 0.1)) == (-4.0, 4.0)
     assert counterfactual_end(None, way, -4.0, 4.0) == 4.0
-    assert span_of("towards", None, way) == (0.0, 4.0)
+    assert span_of("toward", None, way) == (0.0, 4.0)
 
 
 @pytest.mark.parametrize(

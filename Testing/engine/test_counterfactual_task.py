@@ -62,8 +62,8 @@ def test_a_wanted_prediction_is_reached(tmp_path, generator, wanted):
     assert 0.0 in [float(row["shift (SD)"]) for row in frames]
 
 
-def test_a_series_may_run_towards_the_flip_alone(tmp_path, generator):
-    result = explain(tmp_path, sides="towards", frames=7)
+def test_a_series_may_run_toward_the_flip_alone(tmp_path, generator):
+    result = explain(tmp_path, sides="toward", frames=7)
     frames = rows_of(result, tmp_path, "frames")
     shifts = [float(row["shift (SD)"]) for row in frames]
     flip = result.values["flip_shift"]
@@ -151,8 +151,8 @@ def test_the_slice_is_changed_in_its_place_whatever_the_geometry(tmp_path, gener
     difference = read_volume(tmp_path / "out" / "difference.nrrd")
     assert difference.grid.same_as(grid)
     amount = np.abs(difference.array)
-    centre = np.array([(amount * axis_index).sum() for axis_index in np.indices(grid.shape)]) / amount.sum()
-    assert np.linalg.norm(grid.index_to_ras(centre) - disk_in_patient(grid, axis, index)) < 3.0
+    center = np.array([(amount * axis_index).sum() for axis_index in np.indices(grid.shape)]) / amount.sum()
+    assert np.linalg.norm(grid.index_to_ras(center) - disk_in_patient(grid, axis, index)) < 3.0
 
 
 class SeesTheDiskAnywhere(torch.nn.Module):
@@ -164,7 +164,7 @@ class SeesTheDiskAnywhere(torch.nn.Module):
 
 
 def disk_in_patient(grid: Grid, axis: int, index: int) -> np.ndarray:
-    """The RAS centre of the disk by rule: the image covers the slice, its axes run to the left and to the back."""
+    """The RAS center of the disk by rule: the image covers the slice, its axes run to the left and to the back."""
     rows, columns = np.nonzero(disk().numpy())
     place = np.array([rows.mean(), columns.mean()])
     middle = (np.array(grid.shape) - 1) / 2

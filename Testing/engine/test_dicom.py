@@ -207,7 +207,7 @@ def test_an_xray_with_low_values_for_white_is_inverted_and_has_its_spacing(tmp_p
     assert image.grid.spacing == pytest.approx((0.1, 0.2, 1.0))
 
 
-def test_a_device_that_says_no_spacing_gets_one_millimetre(tmp_path):
+def test_a_device_that_says_no_spacing_gets_one_millimeter(tmp_path):
     path = write_xray(tmp_path / "chest.dcm", np.eye(5, dtype=np.uint16), "MONOCHROME2", PixelSpacing=[0, 0])
     assert read_image2d(path).grid.spacing == (1.0, 1.0, 1.0)
 

@@ -50,7 +50,7 @@ def test_whitened_latents_have_unit_covariance(space, geometry):
     np.testing.assert_allclose(white.mean(0), 0, atol=0.03)
     np.testing.assert_allclose(torch.cov(white.T), np.eye(DIMENSION), atol=0.04)
     latents = space.sample(5, 2)
-    np.testing.assert_allclose(geometry.coloured(geometry.whiten(latents)), latents, atol=1e-4)
+    np.testing.assert_allclose(geometry.colored(geometry.whiten(latents)), latents, atol=1e-4)
 
 
 def test_scores_grow_by_the_shift(space, geometry):
@@ -74,8 +74,8 @@ def test_every_linear_finder_gives_the_closed_form(space, geometry, sample, meth
 
 def test_plain_ridge_coefficients_point_where_latents_hardly_vary(space, geometry, sample):
     """A shift of one SD along them changes the answer by far less than one along the pattern."""
-    centred = sample.latents - sample.latents.mean(0)
-    plain = ridge_coefficients(centred, sample.values - sample.values.mean(), 1e-4 * float(centred.var()))
+    centered = sample.latents - sample.latents.mean(0)
+    plain = ridge_coefficients(centered, sample.values - sample.values.mean(), 1e-4 * float(centered.var()))
     step = abs(float(slope_of(space) @ geometry.unit(plain)))
     best = float((slope_of(space) @ space.covariance @ slope_of(space)).sqrt())
     assert angle_cosine(plain, slope_of(space)) > 0.95
@@ -137,7 +137,7 @@ def test_a_candidate_that_repeats_the_first_is_passed_over(space, geometry, samp
     found = attributes(geometry, first, torch.stack([first * 1.001, other]), 2)
     assert len(found) == 2
     assert abs(float(geometry.inner(found[0], found[1]))) < 1e-3
-    assert angle_cosine(sliced_inverse_regression(*sample.centred(), 1)[0], first) > 0.97
+    assert angle_cosine(sliced_inverse_regression(*sample.centered(), 1)[0], first) > 0.97
 
 
 def test_gram_schmidt_keeps_the_first(geometry):
@@ -204,7 +204,7 @@ def test_pairs_share_all_but_the_leading_latents(space):
     assert (first[:, 4:] == second[:, 4:]).all() and (first[:, :4] != second[:, :4]).all()
     correlation = torch.corrcoef((first - second)[:, :4].T) - torch.eye(4)
     assert correlation.abs().max() < 0.5
-    latents, values = sample.centred()
+    latents, values = sample.centered()
     np.testing.assert_allclose(values, latents @ slope_of(space), rtol=2e-3, atol=1e-3)
     for part in sample.divided():
         one, other = part.latents.tensor_split(2)

@@ -54,8 +54,8 @@ def test_the_cause_is_found_at_its_place_in_the_patient(tmp_path, name, spatial_
     found = read_volume(tmp_path / "out" / result.artifact("attribution").file)
     assert found.grid.same_as(GRIDS[name])
     weights = np.maximum(found.array, 0)
-    centre = np.array([(weights * axis).sum() / weights.sum() for axis in np.indices(found.grid.shape)])
-    error = np.abs(centre - found.grid.ras_to_index(np.array(LESION_POINT)))
+    center = np.array([(weights * axis).sum() / weights.sum() for axis in np.indices(found.grid.shape)])
+    error = np.abs(center - found.grid.ras_to_index(np.array(LESION_POINT)))
     assert (error * found.grid.spacing).max() < max(3.0, 0.7 * max(found.grid.spacing))
 
 

@@ -21,7 +21,7 @@ def linear(request):
     """A linear model, its exact attribution, and the setting for its games."""
     weight, inputs = images((1, 1, *request.param), seed=3).abs(), images((1, 1, *request.param)).abs()
     forward = TargetForward(LinearModel(weight), ClassTarget(0))
-    setting = GameSetting(forward, inputs, torch.zeros_like(inputs), normalised=True, steps=20)
+    setting = GameSetting(forward, inputs, torch.zeros_like(inputs), normalized=True, steps=20)
     return setting, (weight * inputs)[0, 0].numpy()
 
 

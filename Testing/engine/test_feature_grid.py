@@ -1,4 +1,4 @@
-"""Cells lie where receptive fields are centred: closed forms, MONAI networks, and a spot that is found again."""
+"""Cells lie where receptive fields are centered: closed forms, MONAI networks, and a spot that is found again."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_what_cannot_be_measured_is_stretched_and_said():
     assert grid.scale == (6.4, 6.4) and grid.offset == pytest.approx((2.7, 2.7))
 
 
-def test_the_affine_carries_cells_to_millimetres():
+def test_the_affine_carries_cells_to_millimeters():
     grid = feature_grid(nn.Sequential(conv(3, 2, 1)), "0", torch.zeros(1, 1, 32, 16))
     affine = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1]])
     cells = grid.affine(affine, axes=(0, 1))

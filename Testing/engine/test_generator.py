@@ -33,7 +33,7 @@ def small_space(code_channels: int = 2, encoder: bool = True) -> LatentSpace:
 
 
 def describe(space: LatentSpace) -> GeneratorDescription:
-    return GeneratorDescription(name="small", settings=space.settings, window=(-100.0, 300.0), licence="CC BY 4.0")
+    return GeneratorDescription(name="small", settings=space.settings, window=(-100.0, 300.0), license="CC BY 4.0")
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ class TestOnDisk:
         assert torch.equal(stored.space.sample(2, 3), space.sample(2, 3))
         image = torch.rand(1, 1, 32, 32)
         assert torch.equal(stored.space.encode(image), space.encode(image))
-        assert stored.description.licence == "CC BY 4.0"
+        assert stored.description.license == "CC BY 4.0"
 
     def test_window_maps_values_to_images_and_back(self, tmp_path):
         space = small_space()

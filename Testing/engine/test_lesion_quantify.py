@@ -36,10 +36,10 @@ def flooded(mask: np.ndarray) -> list[int]:
         while front:
             i, j, k = front.pop()
             for a, b, c in steps:
-                neighbour = (i + a, j + b, k + c)
-                if neighbour in left:
-                    left.remove(neighbour)
-                    front.append(neighbour)
+                neighbor = (i + a, j + b, k + c)
+                if neighbor in left:
+                    left.remove(neighbor)
+                    front.append(neighbor)
                     size += 1
         sizes.append(size)
     return sorted(sizes, reverse=True)

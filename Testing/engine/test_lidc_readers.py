@@ -28,7 +28,7 @@ def test_voxels_by_number_of_readers(votes):
     assert [int((votes >= count).sum()) for count in (1, 2, 3, 4)] == [7578, 6282, 5594, 4879]
 
 
-def test_volume_and_centre_of_the_cancer(votes):
+def test_volume_and_center_of_the_cancer(votes):
     marked = np.argwhere(votes >= 2)
     assert len(marked) * SCAN_GRID.voxel_volume_ml == pytest.approx(7.764, abs=0.001)
     assert marked.mean(axis=0) == pytest.approx((316.3, 144.0, 89.6), abs=0.05)

@@ -124,7 +124,7 @@ def test_torchscript_predicts_as_eager_and_says_it_has_no_layers(network, tmp_pa
         model.capabilities.require("layers", "Grad-CAM")
 
 
-def test_a_torchscript_segmentation_in_3d_is_recognised(tmp_path):
+def test_a_torchscript_segmentation_in_3d_is_recognized(tmp_path):
     torch.manual_seed(0)
     network = SegResNet(3, 8, 1, 2, blocks_down=(1, 1), blocks_up=(1,)).eval()
     path = tmp_path / "net.pt"
@@ -195,7 +195,7 @@ def test_torchscript_that_reaches_for_files_is_refused(kind, tmp_path):
     assert not canary.exists()
 
 
-def test_torchscript_in_the_place_of_weights_is_recognised(network, tmp_path):
+def test_torchscript_in_the_place_of_weights_is_recognized(network, tmp_path):
     path = tmp_path / "bundle" / "models" / "model.pt"
     path.parent.mkdir(parents=True)
     (tmp_path / "bundle" / "configs").mkdir()

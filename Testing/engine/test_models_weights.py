@@ -69,7 +69,7 @@ def test_weights_that_do_not_fit_are_explained(unet, tmp_path, change, words):
     assert words in str(caught.value)
 
 
-def test_weights_of_another_network_are_recognised(tmp_path):
+def test_weights_of_another_network_are_recognized(tmp_path):
     path = tmp_path / "net.pth"
     torch.save({"some.other.weight": torch.zeros(3)}, path)
     describe(path, network=UNET)

@@ -28,7 +28,7 @@ class Blocked:
 
     def __call__(self, *_arguments, **_more):
         self.entered.set()
-        assert self.released.wait(PATIENCE_SECONDS), "nobody answered the cancel"
+        assert self.released.wait(PATIENCE_SECONDS), "no one answered the cancel"
         raise InputError("The call went on to its end.", "")
 
 

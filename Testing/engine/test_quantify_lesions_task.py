@@ -70,8 +70,8 @@ def test_the_files_lie_on_the_scan(finished, scan):
     assert header["space"] == "left-posterior-superior"
     lesions = read_segmentation(output / "lesions.seg.nrrd")
     assert lesions.names == ("Lesion 1",) and lesions.segments[0].terminology.type.meaning == "Lesion"
-    centre = grid.index_to_ras(np.argwhere(lesions.mask("Lesion 1")).mean(0))
-    assert np.linalg.norm(centre - LESION_AT) < 3.0
+    center = grid.index_to_ras(np.argwhere(lesions.mask("Lesion 1")).mean(0))
+    assert np.linalg.norm(center - LESION_AT) < 3.0
 
 
 def test_the_tables_agree_with_the_values(finished):
@@ -162,14 +162,14 @@ def test_other_bad_files_are_refused(scan, model_folder, tmp_path):
     (tmp_path / "ct.docx").write_text("no volume")
     gray = np.zeros((40, 40), np.int16)
     nrrd.write(str(tmp_path / "flat.nrrd"), gray)
-    nrrd.write(str(tmp_path / "colour.nrrd"), np.zeros((3, 40, 40, 20), np.uint8))
+    nrrd.write(str(tmp_path / "color.nrrd"), np.zeros((3, 40, 40, 20), np.uint8))
     for number, (file, words) in enumerate(
         [
             ("missing.nrrd", "no |not"),
             ("text.nrrd", "NRRD|read"),
             ("ct.docx", "docx|format|ending|extension"),
             ("flat.nrrd", "2|dimension|axes"),
-            ("colour.nrrd", "4|channel|colou?r|axes"),
+            ("color.nrrd", "4|channel|colou?r|axes"),
         ]
     ):
         output = tmp_path / f"out{number}"

@@ -137,8 +137,8 @@ def test_the_lattice_lies_where_the_scan_lies(size, place):
     activation = found.activation[0].double().numpy()
     cells = np.stack(np.meshgrid(*[np.arange(n) for n in activation.shape], indexing="ij"), -1)
     ras = found.lattice.grid(grid).index_to_ras(cells)
-    centre = (ras * activation[..., None]).sum((0, 1, 2)) / activation.sum()
-    off = grid.ras_to_index(centre) - np.array(place)
+    center = (ras * activation[..., None]).sum((0, 1, 2)) / activation.sum()
+    off = grid.ras_to_index(center) - np.array(place)
     assert np.abs(off).max() <= 1.0  # half a cell of two voxels is inherent, half may come from sharing
 
 

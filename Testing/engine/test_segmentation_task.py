@@ -58,7 +58,7 @@ def rows(folder: Path, name: str) -> list[dict]:
         return list(csv.DictReader(stream))
 
 
-def centre_ras(values: np.ndarray, grid: Grid) -> np.ndarray:
+def center_ras(values: np.ndarray, grid: Grid) -> np.ndarray:
     voxels = np.argwhere(values != 0)
     weights = np.abs(values[values != 0]).astype(float)
     return grid.index_to_ras((voxels * weights[:, None]).sum(0) / weights.sum())
@@ -81,14 +81,14 @@ CROPPED = [
 @pytest.mark.parametrize("affine", [OBLIQUE, LEFT, SAGITTAL], ids=["oblique", "left-handed", "sagittal"])
 @pytest.mark.parametrize("transforms", [None, RESAMPLED, CROPPED], ids=["as it is", "resampled", "cropped"])
 def test_a_map_lies_where_the_structure_lies_in_the_patient(tmp_path, affine, transforms):
-    """The network's evidence is the bright block itself, so the map's centre must be the block's."""
+    """The network's evidence is the bright block itself, so the map's center must be the block's."""
     model = bright_bundle(tmp_path / "model", transforms=transforms)
     mask = bright_scan(tmp_path / "scan.nrrd", affine, noise=0.02)
     result = finished(tmp_path, model, tmp_path / "scan.nrrd", baseline="zero")
     scan = read_volume(tmp_path / "scan.nrrd")
     found = read_volume(tmp_path / "out" / "attribution.nrrd")
     assert found.grid.same_as(scan.grid)
-    off = scan.grid.ras_to_index(centre_ras(found.array, found.grid)) - np.argwhere(mask).mean(0)
+    off = scan.grid.ras_to_index(center_ras(found.array, found.grid)) - np.argwhere(mask).mean(0)
     assert np.abs(off).max() < 0.6
     target = read_segmentation(tmp_path / "out" / "target.seg.nrrd").union()
     assert 2 * (target & mask).sum() / (target.sum() + mask.sum()) > 0.75
@@ -123,7 +123,7 @@ def test_occlusion_keeps_to_the_region_of_interest(tmp_path, bundle):
     assert whole[~near].any() and not limited[~near].any()
     np.testing.assert_allclose(limited[region], whole[region], rtol=1e-5)
     assert limited[region].any()
-    assert passes[1][0] < passes[0][0] / 2 and passes[1][1] < passes[0][1] / 2, "and what it takes is foretold"
+    assert passes[1][0] < passes[0][0] / 2 and passes[1][1] < passes[0][1] / 2, "and what it takes is estimated"
 
 
 def test_a_region_of_interest_beside_the_scan_is_refused(tmp_path, bundle):
@@ -149,11 +149,11 @@ def test_every_target_is_explained_and_says_what_it_is(tmp_path, bundle, target)
     row = rows(tmp_path, "summary.csv")[0]
     scan = read_volume(tmp_path / "scan.nrrd").array.astype(float)
     p = 1 / (1 + np.exp(-(4 * scan - 4)))
-    centre = tuple(np.round(np.argwhere(mask).mean(0)).astype(int))
+    center = tuple(np.round(np.argwhere(mask).mean(0)).astype(int))
     expected = {
         "class": (4 * scan - 4)[mask].mean(),
         "component": (4 * scan - 4)[mask].mean(),
-        "voxel": (4 * scan - 4)[centre],
+        "voxel": (4 * scan - 4)[center],
         "volume": p.sum() * grid.voxel_volume_ml,
         "segment": (4 * scan - 4)[other].mean(),
         "dice": 2 * p[other].sum() / (p.sum() + other.sum()),
@@ -166,7 +166,7 @@ def test_every_target_is_explained_and_says_what_it_is(tmp_path, bundle, target)
     assert result.values["windows"] >= 1
 
 
-def test_false_positives_and_negatives_are_explained_and_mended(tmp_path, bundle):
+def test_false_positives_and_negatives_are_explained_and_corrected(tmp_path, bundle):
     mask = bright_scan(tmp_path / "scan.nrrd", noise=0.02)
     grid = read_volume(tmp_path / "scan.nrrd").grid
     truth = mask.copy()
@@ -183,17 +183,17 @@ def test_false_positives_and_negatives_are_explained_and_mended(tmp_path, bundle
     )
     names = [row["target"] for row in rows(tmp_path, "summary.csv")]
     assert any("false positives" in name for name in names) and any("false negatives" in name for name in names)
-    negative = read_volume(tmp_path / "out" / "mending-bright-false-negatives.nrrd").array
+    negative = read_volume(tmp_path / "out" / "correction-bright-false-negatives.nrrd").array
     missed, extra = truth & ~mask, mask & ~truth
     assert negative[missed].mean() > 0 and np.abs(negative[~missed]).max() == 0  # brighter, and only there
-    positive = read_volume(tmp_path / "out" / "mending-bright-false-positives.nrrd").array
+    positive = read_volume(tmp_path / "out" / "correction-bright-false-positives.nrrd").array
     assert positive[extra].mean() < 0
-    assert result.values["mended_bright-false-negatives_percent"] > 90
+    assert result.values["corrected_bright-false-negatives_percent"] > 90
     scan = read_volume(tmp_path / "scan.nrrd").array
     says = scan + negative > 1  # what the network calls bright
     assert says[missed].mean() > 0.9 and np.array_equal(says[~missed], (scan > 1)[~missed])
-    table = rows(tmp_path, "mending-bright-false-negatives.csv")
-    shares = [float(row["error mended (%)"]) for row in table]
+    table = rows(tmp_path, "correction-bright-false-negatives.csv")
+    shares = [float(row["error corrected (%)"]) for row in table]
     assert shares == sorted(shares)
 
 

@@ -151,7 +151,7 @@ def contributions(values) -> UnitContributions:
 def test_shares_are_of_what_spoke_on_the_same_side():
     found = contributions([[3.0, 1.0, -2.0, 0.5, -6.0], [5.0, 1.0, -2.0, 1.5, -6.0]])
     bars = concept_shares(found, ["a", "b", "c"], np.array([0, 0, 1, -1, -1]))
-    assert [bar.concept for bar in bars] == ["a", "b", "unlabelled"]
+    assert [bar.concept for bar in bars] == ["a", "b", "unlabeled"]
     assert [bar.contribution for bar in bars] == [5.0, -2.0, -5.0]
     assert [bar.share for bar in bars] == pytest.approx([1.0, 2 / 7, 5 / 7])
     assert bars[0].strongest == (0, 1) and bars[0].units == 2
@@ -164,7 +164,7 @@ def test_the_sentence_names_what_spoke_for_and_against():
         ConceptShare("nodule", 1.0, 0.2, 2, ()),
         ConceptShare("scar", 0.1, 0.02, 1, ()),
         ConceptShare("air", -2.0, 1.0, 3, ()),
-        ConceptShare("unlabelled", 0.8, 0.16, 9, ()),
+        ConceptShare("unlabeled", 0.8, 0.16, 9, ()),
     ]
     assert findings_sentence("pneumonia", bars) == (
         "Findings that spoke for pneumonia: effusion (62 %), nodule (20 %), units without a known concept (16 %); "
@@ -354,7 +354,7 @@ def test_without_a_dissection_units_are_grouped_in_the_scan_itself(tmp_path, mon
     result = explained(tmp_path, "", model=model_around(network), layer="units", clusters=3, methods=["conductance"])
     assert result.status == "finished", result.error
     assert any("no dissection of units" in text for text in result.warnings)
-    assert {row["finding"] for row in rows_of(tmp_path / "out", "findings")} >= {"pattern 1", "unlabelled"}
+    assert {row["finding"] for row in rows_of(tmp_path / "out", "findings")} >= {"pattern 1", "unlabeled"}
     assert result.artifact("map").kind == "volume"
 
 

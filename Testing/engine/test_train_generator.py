@@ -277,7 +277,7 @@ class TestFolder:
         notes = {row["file"]: row["note"] for row in read.rows}
         assert len(read.images) == 16 and notes["broken.png"] and not notes["000.png"]
 
-    def test_colour_images_have_three_channels(self, tmp_path):
+    def test_color_images_have_three_channels(self, tmp_path):
         assert read_folder(pictures_in(tmp_path, 16, color=True), FolderChoice(32)).images.channels == 3
 
     @pytest.mark.parametrize(("count", "says"), [(5, "5 training images"), (0, "holds no images")])
@@ -285,10 +285,10 @@ class TestFolder:
         with pytest.raises(InputError, match=says):
             read_folder(pictures_in(tmp_path, count), FolderChoice(32))
 
-    def test_grey_and_colour_are_not_mixed(self, tmp_path):
+    def test_gray_and_color_are_not_mixed(self, tmp_path):
         pictures_in(tmp_path / "a", 10)
         pictures_in(tmp_path / "b", 10, color=True)
-        with pytest.raises(InputError, match="mixes grey and colour"):
+        with pytest.raises(InputError, match="mixes gray and color"):
             read_folder(tmp_path, FolderChoice(32))
 
     def test_missing_folder(self, tmp_path):
@@ -340,8 +340,8 @@ class TestTask:
         assert again.status == "finished" and again.provenance["resumed_at"] == 6
         changed = run_job(self.job(tmp_path, steps=7))
         assert changed.status == "failed" and "another training" in changed.error.message
-        anew = run_job(self.job(tmp_path, steps=7, restart=True))
-        assert anew.status == "finished" and anew.provenance["resumed_at"] == 0
+        again = run_job(self.job(tmp_path, steps=7, restart=True))
+        assert again.status == "finished" and again.provenance["resumed_at"] == 0
 
     def test_model_takes_part_and_is_named(self, tmp_path):
         job = self.job(tmp_path).model_copy(update={"model": "chest_xray_consolidation_classifier"})

@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 
 def small_network(dims: int = 3, channels: int = 1, classes: int = 3) -> nn.Module:
-    """Convolutions with instance normalisation, so that a window's output depends on all of that window."""
+    """Convolutions with instance normalization, so that a window's output depends on all of that window."""
     torch.manual_seed(0)
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
     norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d

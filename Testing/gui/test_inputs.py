@@ -92,7 +92,7 @@ def test_a_point_is_placed_in_a_view(panel, a_scan):
     node.AddControlPoint(1.0, 2.0, 3.0)  # as the click does
     assert panel.page.options()["point"] is node
     click(editor.placeButton)
-    assert editor.value() is node and node.GetNumberOfControlPoints() == 0, "the same point is placed anew"
+    assert editor.value() is node and node.GetNumberOfControlPoints() == 0, "the same point is placed again"
     slicer.app.applicationLogic().GetInteractionNode().SetCurrentInteractionMode(
         slicer.vtkMRMLInteractionNode.ViewTransform
     )

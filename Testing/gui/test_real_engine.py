@@ -55,7 +55,7 @@ def values_of(name: str) -> np.ndarray:
 
 
 def test_the_second_run_reads_no_model(real_panel, a_patient, own_model):
-    """The file is spoilt between the runs, with its size and its time as before: whoever read it would fail."""
+    """The file is spoiled between the runs, with its size and its time as before: whoever read it would fail."""
     panel = real_panel
     prepare(panel, own_model)
     finished(panel)

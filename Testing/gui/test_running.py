@@ -309,9 +309,9 @@ def read_only_folder(folder: Path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("spoilt", [missing_folder, read_only_folder])
-def test_a_temporary_folder_that_cannot_be_written_is_told(panel, a_scan, monkeypatch, tmp_path, spoilt):
-    monkeypatch.setattr(slicer.app, "temporaryPath", str(spoilt(tmp_path, monkeypatch)))
+@pytest.mark.parametrize("spoiled", [missing_folder, read_only_folder])
+def test_a_temporary_folder_that_cannot_be_written_is_told(panel, a_scan, monkeypatch, tmp_path, spoiled):
+    monkeypatch.setattr(slicer.app, "temporaryPath", str(spoiled(tmp_path, monkeypatch)))
     run_to_end(panel)
     assert "cannot be written" in panel.ui.messageLabel.text
     assert "Application Settings" in panel.ui.messageLabel.text
@@ -397,7 +397,7 @@ def test_a_process_from_before_an_installation_is_replaced(panel, a_scan):
     assert panel.ui.stageLabel.text == "Done."
 
 
-def test_a_torch_that_cannot_be_imported_is_told_with_its_mend(open_panel, a_scan, tmp_path, monkeypatch):
+def test_a_torch_that_cannot_be_imported_is_told_with_its_correct(open_panel, a_scan, tmp_path, monkeypatch):
     (tmp_path / "torch").mkdir()
     failing = "raise ImportError('libcublas.so.12: cannot open shared object file')"
     (tmp_path / "torch" / "__init__.py").write_text(failing, encoding="utf-8")

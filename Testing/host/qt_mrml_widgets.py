@@ -19,7 +19,7 @@ _OPTIONS = {
 
 
 class _WithScene:
-    """A widget that knows a scene; nobody hands it on but a connection of ``mrmlSceneChanged``."""
+    """A widget that knows a scene; no one hands it on but a connection of ``mrmlSceneChanged``."""
 
     slicer_signals = ("mrmlSceneChanged(vtkMRMLScene*)",)
 

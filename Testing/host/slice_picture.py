@@ -47,7 +47,7 @@ class SliceView:
         self.logic.FitSliceToAll(*self._size)
 
     def jump_to(self, ras: tuple[float, float, float]) -> None:
-        """Centre the view on a point in RAS millimetres."""
+        """Center the view on a point in RAS millimeters."""
         self.node.JumpSliceByCentering(*ras)
 
     def pixels(self) -> np.ndarray:

@@ -18,6 +18,6 @@ class StandardViews:
             view.show(background, foreground, opacity)
 
     def jump_to(self, ras: tuple[float, float, float]) -> None:
-        """Centre the views on a point in RAS millimetres."""
+        """Center the views on a point in RAS millimeters."""
         for view in self.views.values():
             view.jump_to(ras)

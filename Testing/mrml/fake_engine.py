@@ -71,7 +71,7 @@ def answer(command: dict) -> None:
         }
         finish(identity, status="failed", error=error)
     elif task == "refuse":
-        send(id=identity, event="error", message="This is not a job.", remedy="Mend it.")
+        send(id=identity, event="error", message="This is not a job.", remedy="Correct it.")
     elif task == "crash":
         print("about to fall over", file=sys.stderr, flush=True)
         print("Segmentation fault at 0x0", file=sys.stderr, flush=True)

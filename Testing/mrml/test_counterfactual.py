@@ -55,7 +55,7 @@ def changed_slice(node, loaded) -> tuple[int, int]:
 
 
 def corners(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """RAS positions of the centres of the corner voxels, sorted."""
+    """RAS positions of the centers of the corner voxels, sorted."""
     index = np.array(np.meshgrid(*[[0, size - 1] for size in shape], indexing="ij")).reshape(3, -1)
     return np.array(sorted((matrix @ np.vstack([index, np.ones(8)]))[:3].round(3).T.tolist()))
 

@@ -1,4 +1,4 @@
-"""Missing, old and half-installed packages are found by their files, and mended with consent."""
+"""Missing, old and half-installed packages are found by their files, and corrected with consent."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_a_failed_job_raises_with_message_and_remedy(engine):
 
 
 def test_a_refused_command_raises_with_its_remedy(engine):
-    with pytest.raises(EngineError, match="This is not a job. Mend it."):
+    with pytest.raises(EngineError, match="This is not a job. Correct it."):
         run(engine, "refuse")
 
 

@@ -1,4 +1,4 @@
-"""Results open like other data: recognised by name and content, loaded whole or not at all."""
+"""Results open like other data: recognized by name and content, loaded whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def module(application, scene):
     return application.load_scripted_module(MODULE_FILE)
 
 
-def test_a_result_is_recognised_by_name_and_content(result_folder, tmp_path):
+def test_a_result_is_recognized_by_name_and_content(result_folder, tmp_path):
     renamed = tmp_path / "Patient 7.XAI.json"
     shutil.copy(result_folder / "result.json", renamed)
     assert readingConfidence(result_folder / "result.json") > 0.5

@@ -76,7 +76,7 @@ def test_a_rerun_can_differ(logic, a_scan):
     assert job["options"] == {"repeats": 3} and job["seed"] == 4
 
 
-def test_trust_is_not_repeated_but_given_anew(logic, a_scan):
+def test_trust_is_not_repeated_but_given_again(logic, a_scan):
     first = logic.quantifyLesions(a_scan, trustModel=True)
     assert first.provenance["job"]["trust_model"] is True
     assert logic.rerun(first.table).provenance["job"]["trust_model"] is False

@@ -67,7 +67,7 @@ def test_voxels_that_change_meanwhile_are_never_mixed(a_scan, tmp_path, times):
     assert np.unique(read_volume(path).array).size == 1
 
 
-def test_a_scan_whose_voxels_are_replaced_by_others_meanwhile_is_written_anew(a_scan, tmp_path):
+def test_a_scan_whose_voxels_are_replaced_by_others_meanwhile_is_written_again(a_scan, tmp_path):
     folder = JobFolder(tmp_path, inTurns=True)
     path = folder.writeInput("volume", a_scan)
     steps = folder.writeScans()

@@ -36,7 +36,7 @@ def columnOf(tableNode, name: str) -> list[str]:
 
 def test_a_dissection_gives_tables_of_concepts_and_units_and_a_chart(scene, results):
     loaded = loadResult(results / "dissect", keepFiles=True)
-    assert columnOf(loaded.nodes["concepts"], "concept") == ["nodule", "cavity", "unlabelled"]
+    assert columnOf(loaded.nodes["concepts"], "concept") == ["nodule", "cavity", "unlabeled"]
     assert columnOf(loaded.nodes["units"], "concept")[:3] == ["nodule", "cavity", ""]
     assert len(columnOf(loaded.nodes["images"], "image")) == 6
     chart = loaded.nodes["concepts-chart"]
@@ -50,7 +50,7 @@ def test_a_dissection_gives_tables_of_concepts_and_units_and_a_chart(scene, resu
 def test_an_explanation_gives_bars_a_sentence_and_maps_in_the_scans_place(scene, results):
     scan = slicer.util.loadVolume(str(results / "CT.nrrd"), {"name": "CT", "show": False})
     loaded = loadResult(results / "explain", scan)
-    assert columnOf(loaded.nodes["findings"], "finding")[-1] == "unlabelled"
+    assert columnOf(loaded.nodes["findings"], "finding")[-1] == "unlabeled"
     bars = loaded.nodes["findings-chart"].GetNthPlotSeriesNode(0)
     assert bars.GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeBar
     assert loaded.nodes["sentence"].GetText().startswith("Findings that spoke for finding: nodule")

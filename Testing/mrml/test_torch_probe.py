@@ -1,11 +1,11 @@
-"""Whether torch works is found by importing it, in a process that may fail; the mend fits the failure."""
+"""Whether torch works is found by importing it, in a process that may fail; the remedy fits the failure."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
-from SlicerXAILib.TorchProbe import mendFor, probeTorch
+from SlicerXAILib.TorchProbe import probeTorch, remedyFor
 
 WORKING = """
 __version__ = "2.13.0+cu128"
@@ -50,7 +50,7 @@ def test_without_a_gpu_there_are_no_devices(torch_that):
     assert probeTorch().problem == ""
 
 
-def test_a_missing_library_is_said_with_its_mend(torch_that):
+def test_a_missing_library_is_said_with_its_correct(torch_that):
     torch_that("raise ImportError('libcublas.so.12: cannot open shared object file')")
     report = probeTorch()
     assert "libcublas.so.12" in report.problem
@@ -70,7 +70,7 @@ def test_a_torch_that_never_ends_loading_is_given_up(torch_that):
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "correct"),
     [
         ("ModuleNotFoundError: No module named 'torch'", "Install torch with the panel"),
         ("OSError: [WinError 126] Error loading c10.dll", "Visual C++"),
@@ -78,5 +78,5 @@ def test_a_torch_that_never_ends_loading_is_given_up(torch_that):
         ("SyntaxError: invalid syntax", "Uninstall"),
     ],
 )
-def test_each_failure_has_its_mend(error, mend):
-    assert mend in mendFor(error)
+def test_each_failure_has_its_correct(error, correct):
+    assert correct in remedyFor(error)

@@ -24,9 +24,9 @@ def blob_images(count: int, size: int, axes: int, generator: torch.Generator) ->
     truth = torch.zeros(count, *shape, dtype=torch.bool)
     for row, kind in enumerate(classes.tolist()):
         for _ in range(int(torch.randint(1, 4, (1,), generator=generator)) if kind else 0):
-            centre = torch.rand(axes, generator=generator) * size * 0.7 + size * 0.15
+            center = torch.rand(axes, generator=generator) * size * 0.7 + size * 0.15
             radius = size * (0.05 + 0.04 * float(torch.rand(1, generator=generator)))
-            distance = (grid - centre.view(-1, *[1] * axes)).square().sum(0).sqrt()
+            distance = (grid - center.view(-1, *[1] * axes)).square().sum(0).sqrt()
             inside = distance < radius if kind == 1 else (distance - 1.5 * radius).abs() < radius * 0.4
             images[row, 0][inside] += 2.0
             truth[row] |= inside

@@ -56,7 +56,7 @@ def warm_up(folder: Path) -> None:
 
 
 def peak_bytes() -> int:
-    """Most memory this process has held so far; 0 where the system does not tell."""
+    """Maximum memory this process has held so far; 0 where the system does not tell."""
     try:
         import resource
     except ImportError:

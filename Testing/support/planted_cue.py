@@ -1,6 +1,6 @@
 """A segmentation network whose answer for one structure depends on a distant cue, and scans to show it.
 
-Every scan holds a ball and two dark cubes. If a bright cube lies somewhere, at least 9 voxels from the ball's centre,
+Every scan holds a ball and two dark cubes. If a bright cube lies somewhere, at least 9 voxels from the ball's center,
 the ball is the structure; without it there is none. What a right explanation must find is therefore known: the ball,
 and of everything else the bright cube.
 """
@@ -53,12 +53,12 @@ class CueScan:
 
 def cue_scan(generator: np.random.Generator, present: bool) -> CueScan:
     image = 0.25 * generator.standard_normal((SIZE,) * 3)
-    centre = generator.uniform(7, SIZE - 8, 3)
+    center = generator.uniform(7, SIZE - 8, 3)
     axes = np.meshgrid(*[np.arange(SIZE)] * 3, indexing="ij")
-    ball = sum((axis - c) ** 2 for axis, c in zip(axes, centre)) <= BALL_RADIUS**2
+    ball = sum((axis - c) ** 2 for axis, c in zip(axes, center)) <= BALL_RADIUS**2
     image[ball] += 1.0
     taken = np.zeros_like(ball)
-    cubes = [_cube(generator, centre, taken) for _ in range(3)]
+    cubes = [_cube(generator, center, taken) for _ in range(3)]
     decoys = cubes[1] | cubes[2]
     image[decoys] -= 2.0
     cue = cubes[0] if present else np.zeros_like(ball)
@@ -66,11 +66,11 @@ def cue_scan(generator: np.random.Generator, present: bool) -> CueScan:
     return CueScan(image.astype(np.float32), ball, cue, decoys)
 
 
-def _cube(generator: np.random.Generator, centre: np.ndarray, taken: np.ndarray) -> np.ndarray:
+def _cube(generator: np.random.Generator, center: np.ndarray, taken: np.ndarray) -> np.ndarray:
     while True:
         start = generator.integers(0, SIZE - CUBE + 1, 3)
         box = tuple(slice(a, a + CUBE) for a in start)
-        if np.linalg.norm(start + (CUBE - 1) / 2 - centre) >= DISTANCE and not taken[box].any():
+        if np.linalg.norm(start + (CUBE - 1) / 2 - center) >= DISTANCE and not taken[box].any():
             taken[box] = True
             cube = np.zeros_like(taken)
             cube[box] = True
@@ -116,8 +116,8 @@ def cue_rank(values: np.ndarray, scan: CueScan) -> int:
     amount = np.abs(values)
     others = np.random.default_rng(5)
     taken = scan.cue | scan.decoys
-    centre = np.argwhere(scan.ball).mean(0)
-    rest = [_cube(others, centre, taken) for _ in range(12)]
+    center = np.argwhere(scan.ball).mean(0)
+    rest = [_cube(others, center, taken) for _ in range(12)]
     decoys = [scan.decoys]
     return 1 + sum(float(amount[place].mean()) >= float(amount[scan.cue].mean()) for place in [*decoys, *rest])
 
@@ -140,6 +140,6 @@ def map_of(job: Explaining, name: str) -> np.ndarray:
 
 
 def random_network(seed: int = 1) -> nn.Module:
-    """The same architecture with weights that were never trained: the end of a cascade of randomised layers."""
+    """The same architecture with weights that were never trained: the end of a cascade of randomized layers."""
     torch.manual_seed(seed)
     return UNet(**NETWORK).eval()

@@ -130,14 +130,14 @@ class BuiltDetectors(nn.Module):
         pooling = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[spatial_dims]
         self.units = nn.Sequential(convolution(1, 4, 3, padding=1), nn.ReLU(), pooling(pool))
         self.head = nn.Linear(4, 2)
-        centre = (1,) * spatial_dims
+        center = (1,) * spatial_dims
         with torch.no_grad():
             self.units[0].weight.zero_()
             self.units[0].bias.copy_(torch.tensor([-0.5, -0.5, -1.0, 0.0]))
-            self.units[0].weight[(0, 0, *centre)] = 1.0
-            self.units[0].weight[(1, 0, *centre)] = -1.0
-            self.units[0].weight[(3, 0, *centre)] = 1.0
-            self.units[0].weight[(3, 0, 0, *centre[1:])] = -1.0
+            self.units[0].weight[(0, 0, *center)] = 1.0
+            self.units[0].weight[(1, 0, *center)] = -1.0
+            self.units[0].weight[(3, 0, *center)] = 1.0
+            self.units[0].weight[(3, 0, 0, *center[1:])] = -1.0
             self.head.weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 0.0], [4.0, -2.0, 0.0, 0.0]]))
             self.head.bias.zero_()
 

@@ -24,7 +24,7 @@ class DependencyBar:
         ui.dependencyFrame.setVisible(False)
 
     def look(self) -> None:
-        """Find out anew what is missing."""
+        """Find out again what is missing."""
         self.problem = Dependencies.whyNotReady()
         self._ui.dependencyLabel.text = self.problem
         self._ui.dependencyFrame.setVisible(bool(self.problem))

@@ -41,7 +41,7 @@ class MapControls:
         return self._ui.compareSelector.currentNode()
 
     def choose(self, mapNode: Any, comparedMap: Any = None) -> None:
-        """Take what the views show already; nothing is shown anew."""
+        """Take what the views show already; nothing is shown again."""
         self._isUpdating = True
         self._ui.mapSelector.setCurrentNode(mapNode)
         self._ui.compareSelector.setCurrentNode(comparedMap)

@@ -112,7 +112,7 @@ class TextEditor:
             self.widget.connect("editTextChanged(QString)", self._onText)
         else:
             self.widget.connect("textChanged(QString)", self._onText)
-        self._line.placeholderText = _("as the model says") if field["source"] in ("labels", "layers") else ""
+        self._line.placeholderText = _("model default") if field["source"] in ("labels", "layers") else ""
 
     @property
     def _line(self) -> Any:
@@ -135,7 +135,7 @@ class TextEditor:
         self.widget.setCurrentIndex(max(self.widget.findText(text), 0))
         self._line.text = text
         if default:
-            self._line.placeholderText = _("as the model says: {name}").format(name=default)
+            self._line.placeholderText = _("model default: {name}").format(name=default)
         self.widget.blockSignals(False)
 
     def _onText(self, _text: str) -> None:

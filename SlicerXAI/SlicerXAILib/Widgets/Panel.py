@@ -259,7 +259,7 @@ class Panel:
                 self._keep(made.task, field, made)
         self._parameters.setValue("task", made.task)
         self._show(made.task)
-        # Who trusts a model is asked anew: the record came with the scene, or with a file.
+        # Who trusts a model is asked again: the record came with the scene, or with a file.
         settings["trust_model"] = self.machine.trust.isGiven
         self._start(lambda: self._logic.startTask(made.task, made.inputs, made.options, model, **settings))
 

@@ -59,7 +59,7 @@ def described(chosen: argparse.Namespace, ask: Callable[[str], str] | None = Non
     """The description's content from the flags. ``ask`` puts a question to the user; None asks nothing.
 
     Raises:
-        OptionError: a flag cannot be read, or the network is not named and nobody can be asked.
+        OptionError: a flag cannot be read, or the network is not named and no one can be asked.
     """
     content: dict[str, Any] = {"weights": chosen.weights.name}
     if chosen.code:
@@ -121,7 +121,7 @@ def _preprocessing(chosen: argparse.Namespace, ask: Callable[[str], str] | None)
     if spacing:
         pixdim = _numbers(spacing, float, "--spacing")
         steps.append({"_target_": "Spacingd", "keys": "image", "pixdim": pixdim, "mode": "bilinear"})
-    kind = chosen.normalize or _asked(ask, f"How are intensities normalised ({', '.join(NORMALISATIONS)})? ")
+    kind = chosen.normalize or _asked(ask, f"How are intensities normalized ({', '.join(NORMALISATIONS)})? ")
     limits = chosen.range
     if kind == "range" and not limits:
         limits = _asked(ask, "Lowest and highest intensity, by comma: ")
@@ -138,7 +138,7 @@ def _preprocessing(chosen: argparse.Namespace, ask: Callable[[str], str] | None)
     elif kind == "zero-one":
         steps.append({"_target_": "ScaleIntensityd", "keys": "image"})
     elif kind not in ("", "none", None):
-        raise OptionError(f"The normalisation {kind!r} is not known.", f"Known are {', '.join(NORMALISATIONS)}.")
+        raise OptionError(f"The normalization {kind!r} is not known.", f"Known are {', '.join(NORMALISATIONS)}.")
     if size := _numbers(chosen.size, int, "--size"):
         steps.append({"_target_": "Resized", "keys": "image", "spatial_size": size})
     return steps

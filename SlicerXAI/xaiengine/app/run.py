@@ -79,7 +79,7 @@ def run_job(
 
 def _outcome(task: Task, options: Any, context: Context) -> Outcome:
     """What the task returns, or, where only that is wanted, what it says that it takes."""
-    if context.only_estimate and not task.foretells:
+    if context.only_estimate and not task.estimates:
         return Outcome(values=Expected(f"What '{task.title}' takes is not known before it runs.").values())
     try:
         outcome = task.run(options, context)

@@ -70,7 +70,7 @@ class Server:
                 self._cancelled.add(command.get("id"))
             else:
                 self._commands.put(command)
-        # Without a parent nobody wants the running job's result any more: end at once, job and all.
+        # Without a parent no one wants the running job's result any more: end at once, job and all.
         os._exit(0)
 
     def _answer(self, command: dict[str, Any]) -> None:

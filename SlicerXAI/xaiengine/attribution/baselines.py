@@ -26,7 +26,7 @@ def baseline_like(
 ) -> torch.Tensor:
     """A baseline of the shape of the inputs (N, C, spatial...), in the network's own input values.
 
-    ``blurred`` (the default: a zero image has no spread, which instance normalisation amplifies without bound)
+    ``blurred`` (the default: a zero image has no spread, which instance normalization amplifies without bound)
     smooths each sample with a Gaussian of ``sigma`` voxels per axis; ``mean`` is each channel's mean; ``scan`` is
     another, preprocessed scan (1 or N, C, spatial...).
 

@@ -82,8 +82,8 @@ def touches(roi: torch.Tensor | None, start: Sequence[int], block: Sequence[int]
     return roi is None or bool(roi[_box(start, block)].any())
 
 
-def _centred_in(mask: torch.Tensor, starts: list[tuple[int, ...]], block: Sequence[int]) -> list[tuple[int, ...]]:
-    """The blocks whose centre lies in a mask (spatial...)."""
+def _centered_in(mask: torch.Tensor, starts: list[tuple[int, ...]], block: Sequence[int]) -> list[tuple[int, ...]]:
+    """The blocks whose center lies in a mask (spatial...)."""
     return [start for start in starts if mask[tuple(first + length // 2 for first, length in zip(start, block))]]
 
 
@@ -128,21 +128,21 @@ class _Occluder:
     def refined(
         self, starts: list[tuple[int, ...]], block: Sequence[int], part: float, roi: torch.Tensor | None
     ) -> list[tuple[int, ...]]:
-        """The fine blocks whose centre lies in one of the most effective coarser blocks, level by level."""
+        """The fine blocks whose center lies in one of the most effective coarser blocks, level by level."""
         shape = tuple(self.scan.shape[2:])
         self.coarse = torch.zeros_like(self.sums)
         wanted = torch.ones(shape, dtype=torch.bool)
         for factor in COARSE_FACTORS:
             large = tuple(min(length * factor, size) for length, size in zip(block, shape))
             tried = [start for start in positions(shape, large, large) if touches(roi, start, large)]
-            tried = _centred_in(wanted, tried, large)
+            tried = _centered_in(wanted, tried, large)
             effects = self.effects(tried, large)
             for start, effect in zip(tried, effects):
                 self.coarse[_box(start, large)] = effect / math.prod(large)
             wanted = torch.zeros(shape, dtype=torch.bool)
             for index in effects.abs().argsort(descending=True)[: max(1, math.ceil(part * len(tried)))].tolist():
                 wanted[_box(tried[index], large)] = True
-        return _centred_in(wanted, starts, block)
+        return _centered_in(wanted, starts, block)
 
     def map(self) -> torch.Tensor:
         fine = self.sums / self.counts.clamp_min(1)

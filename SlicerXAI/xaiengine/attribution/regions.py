@@ -27,7 +27,7 @@ def supervoxels(
 
     ``spacing`` (mm per axis) makes the seeds' grid and the distances isotropic in the patient; ``compactness``
     weighs distance (in seed distances) against intensity (in SDs of the image). With ``mask``, voxels outside
-    get label 0. Regions are labelled 1, 2, ...; every label is used.
+    get label 0. Regions are labeled 1, 2, ...; every label is used.
     """
     shape = np.array(image.shape)
     cells = _seed_grid(shape, np.asarray(spacing, float), count)
@@ -39,18 +39,18 @@ def supervoxels(
     seeds = np.stack(
         np.meshgrid(*[(np.arange(size) + 0.5) * step - 0.5 for size, step in zip(cells, pitch)], indexing="ij"), -1
     )
-    centres = seeds.reshape(-1, len(shape))
-    means = values[tuple(np.round(centres).astype(int).T)]
+    centers = seeds.reshape(-1, len(shape))
+    means = values[tuple(np.round(centers).astype(int).T)]
     positions = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     for _ in range(iterations):
-        labels = _nearest(values, positions, home, cells, centres, means, scale, compactness)
-        sizes = np.bincount(labels.ravel(), minlength=len(centres))
+        labels = _nearest(values, positions, home, cells, centers, means, scale, compactness)
+        sizes = np.bincount(labels.ravel(), minlength=len(centers))
         filled = sizes > 0
         safe = np.maximum(sizes, 1)
-        means = np.where(filled, np.bincount(labels.ravel(), values.ravel(), len(centres)) / safe, means)
+        means = np.where(filled, np.bincount(labels.ravel(), values.ravel(), len(centers)) / safe, means)
         for axis in range(len(shape)):
-            sums = np.bincount(labels.ravel(), positions[..., axis].ravel(), len(centres))
-            centres[:, axis] = np.where(filled, sums / safe, centres[:, axis])
+            sums = np.bincount(labels.ravel(), positions[..., axis].ravel(), len(centers))
+            centers[:, axis] = np.where(filled, sums / safe, centers[:, axis])
     labels = labels + 1
     if mask is not None:
         labels = np.where(mask, labels, 0)
@@ -68,7 +68,7 @@ def _nearest(
     positions: np.ndarray,
     home: list[np.ndarray],
     cells: np.ndarray,
-    centres: np.ndarray,
+    centers: np.ndarray,
     means: np.ndarray,
     scale: np.ndarray,
     compactness: float,
@@ -80,7 +80,7 @@ def _nearest(
         steps = [np.clip(axis + move, 0, size - 1) for axis, move, size in zip(home, offset, cells)]
         candidate = np.ravel_multi_index(np.ix_(*steps), tuple(cells))
         candidate = np.broadcast_to(candidate, values.shape)
-        distance = compactness * (((positions - centres[candidate]) * scale) ** 2).sum(-1)
+        distance = compactness * (((positions - centers[candidate]) * scale) ** 2).sum(-1)
         distance += (values - means[candidate]) ** 2
         closer = distance < best
         best[closer] = distance[closer]

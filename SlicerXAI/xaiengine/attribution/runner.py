@@ -78,7 +78,7 @@ def estimate(case: Case, methods: Sequence[Method]) -> Estimate:
 
 
 def _feature_bytes(case: Case, row: torch.Tensor) -> int:
-    """Bytes of all feature maps of one sample; a guess where a network lets nobody look."""
+    """Bytes of all feature maps of one sample; a guess where a network lets no one look."""
     total = [FEATURES_GUESSED * row.nbytes]
 
     def count(module: torch.nn.Module, arguments: tuple, output: object) -> None:

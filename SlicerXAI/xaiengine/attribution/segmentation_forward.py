@@ -25,8 +25,8 @@ CACHE_BYTES = 2 * 2**30
 class CachedPrediction:
     """Values of targets for images that differ from a known one in places.
 
-    A window is evaluated anew only where the image differs inside it *and* a target looks at it. Exact for every
-    network, with normalisation over the window too, because whole windows are re-evaluated.
+    A window is evaluated again only where the image differs inside it *and* a target looks at it. Exact for every
+    network, with normalization over the window too, because whole windows are re-evaluated.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class CachedPrediction:
         )
 
     def windows_changed_in(self, box: Box) -> list[int]:
-        """The windows that must be evaluated anew when the image changes in a box."""
+        """The windows that must be evaluated again when the image changes in a box."""
         layout = self.windows.layout
         if layout.is_padded and layout.padding_mode != "constant":
             return self._touched  # a border voxel shows up again in the padding

@@ -86,7 +86,7 @@ def read_job(path: Path) -> Job:
     except FileNotFoundError as error:
         raise InputError(f"There is no job file {path}.", "Check the path.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"The job file {path} cannot be read as JSON: {error}.", "Mend the file.") from error
+        raise InputError(f"The job file {path} cannot be read as JSON: {error}.", "Correct the file.") from error
     job = parse_job(content)
     return job.model_copy(update=_resolved(job, path.resolve().parent))
 

@@ -5,10 +5,10 @@ Nothing here imports torch, so that ``--help``, ``--xml`` and ``describe`` answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["volume", "segmentation", "model", "file", "folder", "table", "value"]
 
@@ -17,6 +17,16 @@ class TaskOptions(BaseModel):
     """Base of every task's inputs and options; an unknown name is an error, not a silent no-op."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+
+    former_names: ClassVar[Mapping[str, str]] = {}
+    """Names that options had in earlier versions, with today's: jobs, scenes and results of then still run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _todays_names(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        return {cls.former_names.get(name, name): value for name, value in content.items()}
 
 
 def given(kind: Kind, title: str, description: str, *, required: bool = True, default: Any = None) -> Any:

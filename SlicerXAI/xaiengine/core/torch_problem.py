@@ -12,7 +12,7 @@ _PACKAGE = "torch"
 
 
 class TorchError(XAIError):
-    """torch is missing or broken: no fault of the job, and nothing works before it is mended."""
+    """torch is missing or broken: no fault of the job, and nothing works before it is corrected."""
 
     kind = "torch"
 

@@ -73,8 +73,8 @@ class StandardisedPreparation:
     turned: bool
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        centred = images - images.mean((1, 2, 3), keepdim=True)
-        scaled = centred / centred.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-8)
+        centered = images - images.mean((1, 2, 3), keepdim=True)
+        scaled = centered / centered.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-8)
         return scaled.transpose(-1, -2) if self.turned else scaled
 
     def to(self, _device: torch.device) -> StandardisedPreparation:

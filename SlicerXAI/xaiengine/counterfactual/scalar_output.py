@@ -19,8 +19,8 @@ class Answer:
 
     Classes are moved as log-odds, which do not saturate, and shown as probabilities: against all others of a
     softmax, against its own absence for a label, against one other class where two are compared. Values of a
-    regression are moved and shown as they are. ``decision`` is the shown value at which the answer turns over;
-    None where there is none.
+    regression are moved and shown as they are. ``decision`` is the shown value at
+    which the prediction crosses the decision threshold; None where there is none.
     """
 
     target: Target
@@ -75,8 +75,8 @@ def choose_answer(
     """The answer that a user asked for, see :func:`xaiengine.targets.targets.choose_target`.
 
     ``output`` (1, K) is the prediction that decides what an empty ``wanted`` stands for (of two classes: the
-    second); ``decision`` (a probability, or a value of the regression) is where the answer turns over: one half
-    for classes, nowhere for regressions if None.
+    second); ``decision`` (a probability, or a value of the regression) is the threshold: one half for
+    classes, nowhere for regressions if None.
 
     Raises:
         OptionError: no such label, or a decision that is no probability.

@@ -1,4 +1,4 @@
-"""Where a model looks: how far from the explained structure an attribution lies, in millimetres."""
+"""Where a model looks: how far from the explained structure an attribution lies, in millimeters."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ReceptiveField:
 
 def receptive_field(gradient: np.ndarray, voxel: Sequence[int], spacing: Sequence[float]) -> ReceptiveField:
     """From the gradient (I, J, K) of the output at ``voxel`` with respect to the input."""
-    axes = [(np.arange(size) - centre) * step for size, centre, step in zip(gradient.shape, voxel, spacing)]
+    axes = [(np.arange(size) - center) * step for size, center, step in zip(gradient.shape, voxel, spacing)]
     square = sum(
         axis.reshape([-1 if n == dimension else 1 for n in range(3)]) ** 2 for dimension, axis in enumerate(axes)
     )

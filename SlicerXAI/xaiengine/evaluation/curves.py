@@ -34,14 +34,14 @@ class Curve:
 class GameSetting:
     """A sample (1, C, spatial...), what hides it, and how its curves are measured.
 
-    With ``normalised`` (regression) values are (f - f(baseline)) / (f(x) - f(baseline)), which is |f - f_start| of
+    With ``normalized`` (regression) values are (f - f(baseline)) / (f(x) - f(baseline)), which is |f - f_start| of
     the papers on a scale from 0 to 1; else they are the target's own (a probability). ``steps`` points per curve.
     """
 
     forward: TargetForward
     inputs: torch.Tensor
     baseline: torch.Tensor
-    normalised: bool = False
+    normalized: bool = False
     steps: int = 40
     batch_size: int = 8
 
@@ -52,7 +52,7 @@ class GameSetting:
             mask = chunk.to(self.inputs.device)[:, None]
             values.append(self.forward.values(torch.where(mask, self.inputs, self.baseline), len(chunk)))
         found = torch.cat(values).double().cpu().numpy()
-        if self.normalised:
+        if self.normalized:
             start, end = self.ends()
             found = (found - start) / (end - start)
         return Curve(fractions, found)

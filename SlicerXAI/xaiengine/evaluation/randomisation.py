@@ -15,14 +15,14 @@ from ..core.similarity import spearman, structural_similarity
 
 CASCADE_STAGES = 5
 FAITHFUL_SPEARMAN = 0.2
-"""Above this correlation with the map of a fully randomised model, a method fails the check."""
+"""Above this correlation with the map of a fully randomized model, a method fails the check."""
 
 
 @dataclass(frozen=True)
 class Cascade:
     """Similarity of maps to the trained model's, after each stage; the last stage has no trained layer left.
 
-    ``layers``: name of the layer randomised at each stage, from the output on. ``spearman`` of |map|; ``ssim`` of
+    ``layers``: name of the layer randomized at each stage, from the output on. ``spearman`` of |map|; ``ssim`` of
     |map| scaled to 0..1. ``runs`` random models were averaged, ``error`` is the SD of the last Spearman over them.
     """
 
@@ -34,7 +34,7 @@ class Cascade:
 
     @property
     def final(self) -> float:
-        """|Spearman| with the map of the fully randomised model."""
+        """|Spearman| with the map of the fully randomized model."""
         return float(abs(self.spearman[-1]))
 
     @property
@@ -51,7 +51,7 @@ def cascading_randomisation(
 ) -> Cascade:
     """Randomise the layers of a copy from the last to the first in ``stages`` steps (Adebayo 2018).
 
-    ``explain`` takes a network to a map (spatial...). Layers with ``reset_parameters`` are initialised anew, others
+    ``explain`` takes a network to a map (spatial...). Layers with ``reset_parameters`` are initialized again, others
     draw from a normal distribution of the same mean and SD. A map that is zero or cannot be made after
     randomisation counts as uncorrelated.
 
@@ -93,7 +93,7 @@ def layers_with_parameters(network: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def randomise(module: nn.Module) -> None:
-    """Initialise a module anew from the global generator; normalisation layers also forget their statistics."""
+    """Initialise a module again from the global generator; normalization layers also forget their statistics."""
     if hasattr(module, "reset_parameters"):
         module.reset_parameters()
         return

@@ -1,4 +1,4 @@
-"""What is known after the methods have run: maps on the scan, distances, structures, mending."""
+"""What is known after the methods have run: maps on the scan, distances, structures, correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..attribution.segmentation.correction import Mending
+from ..attribution.segmentation.correction import Correction
 from ..attribution.segmentation.explaining import Explaining, MethodSettings, SegmentationMap
 from ..attribution.segmentation.method_list import METHODS, Method
 from ..attribution.segmentation.methods import run_method
@@ -38,7 +38,7 @@ class Findings:
     structures: Mapping[str, np.ndarray]
     view: ReceptiveField | None = None
     matrix: tuple[list[str], list[dict[str, Any]]] | None = None
-    mendings: Mapping[str, Mending] = field(default_factory=dict)
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
 
 
 def measure(
@@ -79,7 +79,7 @@ def field_of_view(scan: PredictedScan, chosen: ChosenTarget) -> ReceptiveField:
     voxel = np.unravel_index(int(np.argmax(depth)), mask.shape)
     one = torch.zeros(mask.shape, dtype=torch.bool, device=scan.image.device)
     one[tuple(int(n) for n in voxel)] = True
-    target = VoxelTarget("centre", one, scan.output.shape[1], scan.form, index=chosen.index)
+    target = VoxelTarget("center", one, scan.output.shape[1], scan.form, index=chosen.index)
     _, (gradient,) = scan.windows.gradients(scan.image, [target])
     return receptive_field(gradient[0].abs().sum(0).cpu().numpy(), voxel, scan.grid.spacing)
 

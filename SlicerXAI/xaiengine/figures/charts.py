@@ -9,7 +9,7 @@ from textwrap import wrap
 import numpy as np
 
 from ..core.atomic import written_whole
-from ..semantics.semantic_attribution import UNLABELLED_NAME, ConceptShare
+from ..semantics.semantic_attribution import UNLABELED_NAME, ConceptShare
 
 FOR_COLOR, AGAINST_COLOR, UNKNOWN_COLOR = "#c0392b", "#2471a3", "#909090"
 MOST_BARS = 25
@@ -36,16 +36,16 @@ def _save(figure, path: Path) -> None:
 
 def draw_contributions(path: Path, shares: Sequence[ConceptShare], title: str, unit: str) -> None:
     """Signed bars: to the right what spoke for the prediction, to the left what spoke against it."""
-    labelled = sorted((bar for bar in shares if bar.concept != UNLABELLED_NAME), key=lambda bar: -bar.contribution)
-    rest = [bar for bar in shares if bar.concept == UNLABELLED_NAME]
-    if len(labelled) > MOST_BARS:
-        strongest = sorted(labelled, key=lambda bar: -abs(bar.contribution))[:MOST_BARS]
-        labelled = [bar for bar in labelled if bar in strongest]
-    shown = labelled + rest
+    labeled = sorted((bar for bar in shares if bar.concept != UNLABELED_NAME), key=lambda bar: -bar.contribution)
+    rest = [bar for bar in shares if bar.concept == UNLABELED_NAME]
+    if len(labeled) > MOST_BARS:
+        strongest = sorted(labeled, key=lambda bar: -abs(bar.contribution))[:MOST_BARS]
+        labeled = [bar for bar in labeled if bar in strongest]
+    shown = labeled + rest
     figure, axes = _figure(len(shown), title)
     values = np.array([bar.contribution for bar in shown])
     colors = [
-        UNKNOWN_COLOR if bar.concept == UNLABELLED_NAME else FOR_COLOR if bar.contribution > 0 else AGAINST_COLOR
+        UNKNOWN_COLOR if bar.concept == UNLABELED_NAME else FOR_COLOR if bar.contribution > 0 else AGAINST_COLOR
         for bar in shown
     ]
     places = np.arange(len(shown))

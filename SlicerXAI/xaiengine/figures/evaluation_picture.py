@@ -53,7 +53,7 @@ def _curves(found: Evaluation, axes: Axes) -> None:
 
 def _sensitivity(found: Evaluation, axes: Axes) -> None:
     axes.semilogx(*found.sensitivity, marker="o")
-    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.axhline(0, color="gray", linewidth=0.8)
     axes.set(title="Sensitivity-n", xlabel="hidden voxels", ylabel="correlation", ylim=(-1, 1))
 
 
@@ -63,4 +63,4 @@ def _cascade(found: Evaluation, axes: Axes) -> None:
     axes.plot(stages, found.cascade.ssim, marker="s", label="SSIM")
     axes.set_xticks(list(stages), found.cascade.layers, rotation=30, fontsize=7)
     axes.legend(fontsize=7)
-    axes.set(title="Weights randomised from the output on", ylabel="similarity", ylim=(-0.1, 1.05))
+    axes.set(title="Weights randomized from the output on", ylabel="similarity", ylim=(-0.1, 1.05))

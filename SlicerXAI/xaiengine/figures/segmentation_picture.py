@@ -1,4 +1,4 @@
-"""A picture of a map over a scan: three planes through the target, with its outline and a colour bar."""
+"""A picture of a map over a scan: three planes through the target, with its outline and a color bar."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def signed_picture(
     )
     heat = resample(values.astype(np.float32), volume.grid, grid)
     outline = resample(mask.astype(np.uint8), volume.grid, grid, "nearest")
-    centre = _centre(outline, heat)
+    center = _center(outline, heat)
     low, high = np.percentile(scan, [1, 99.5])
     hues = cm.ScalarMappable(colors.Normalize(-window if signed else 0, window), "RdBu_r" if signed else "inferno")
     figure = Figure(figsize=(12, 4.6), dpi=110, facecolor="black", layout="constrained")
@@ -50,7 +50,7 @@ def signed_picture(
     axes = figure.subplots(1, len(planes), squeeze=False)[0]
     for axis, (name, across, _) in zip(axes, planes):
         index = [slice(None)] * 3
-        index[across] = centre[across]
+        index[across] = center[across]
         plane, layer, edge = (np.flipud(array[tuple(index)].T) for array in (scan, heat, outline))
         spacing = [step for n, step in enumerate(grid.spacing) if n != across]
         view = {"aspect": spacing[1] / spacing[0], "interpolation": "nearest"}
@@ -81,7 +81,7 @@ def _upright(grid: Grid) -> Grid:
     return Grid.from_directions(shape, (step,) * 3, origin=low)
 
 
-def _centre(mask: np.ndarray, heat: np.ndarray) -> tuple[int, int, int]:
+def _center(mask: np.ndarray, heat: np.ndarray) -> tuple[int, int, int]:
     """The voxel of the mask nearest to its middle; the strongest voxel where there is no mask."""
     voxels = np.argwhere(mask)
     if not len(voxels):

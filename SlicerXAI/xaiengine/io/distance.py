@@ -9,9 +9,9 @@ from scipy import ndimage
 
 
 def signed_distance(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Distance in mm of each voxel centre from the surface of a mask (I, J, K), negative inside.
+    """Distance in mm of each voxel center from the surface of a mask (I, J, K), negative inside.
 
-    The surface lies between the outermost voxels of the mask and their neighbours, half the smallest spacing from
+    The surface lies between the outermost voxels of the mask and their neighbors, half the smallest spacing from
     each. The border of the scan is no surface: a structure goes on there.
     """
     if not mask.any():

@@ -11,7 +11,7 @@ from ..core.errors import InputError
 
 SMALLEST_SPACING_MM = 1e-6
 SMALLEST_INDEPENDENCE = 0.01
-"""Least volume of the box spanned by the three unit axis directions (1 for perpendicular axes)."""
+"""Minimum volume of the box spanned by the three unit axis directions (1 for perpendicular axes)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Grid:
     """A lattice of voxels in the patient.
 
     ``shape`` is (I, J, K); ``affine`` is the 4x4 matrix from voxel indices (i, j, k, 1) to RAS coordinates
-    in mm, as 3D Slicer's IJKToRAS. Indices are those of voxel centres: voxel 0 extends from -0.5 to 0.5.
+    in mm, as 3D Slicer's IJKToRAS. Indices are those of voxel centers: voxel 0 extends from -0.5 to 0.5.
 
     Raises:
         InputError: the shape is not three positive numbers, or the affine cannot be inverted.
@@ -64,7 +64,7 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance in mm between neighbouring voxels along each index axis."""
+        """Distance in mm between neighboring voxels along each index axis."""
         return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
 
     @property
@@ -74,7 +74,7 @@ class Grid:
 
     @property
     def origin(self) -> np.ndarray:
-        """RAS position in mm of the centre of voxel (0, 0, 0)."""
+        """RAS position in mm of the center of voxel (0, 0, 0)."""
         return self.affine[:3, 3]
 
     @property
@@ -139,7 +139,7 @@ class Grid:
         return inside.all(axis=-1)
 
     def corners(self) -> np.ndarray:
-        """RAS positions in mm of the centres of the eight corner voxels, (8, 3)."""
+        """RAS positions in mm of the centers of the eight corner voxels, (8, 3)."""
         last = np.array(self.shape) - 1
         corners = np.array(np.meshgrid(*[[0, end] for end in last], indexing="ij")).reshape(3, -1).T
         return self.index_to_ras(corners)

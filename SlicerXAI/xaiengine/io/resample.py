@@ -29,13 +29,13 @@ def resample(
     outside: Outside = 0.0,
     antialias: bool = False,
 ) -> np.ndarray:
-    """Values of ``array`` at the voxel centres of another grid.
+    """Values of ``array`` at the voxel centers of another grid.
 
     Args:
         array: (I, J, K) or (C, I, J, K) on ``from_grid``.
         mode: "linear" for images and maps; "nearest" for labels, which keeps the scalar type.
         outside: value where ``to_grid`` leaves the extent of ``from_grid``; "edge" continues the outermost
-            voxels. They continue in any case from their centres to their borders.
+            voxels. They continue in any case from their centers to their borders.
         antialias: smooth first by a Gaussian of (ratio - 1) / 2 voxels along axes where ``to_grid`` is coarser.
 
     Returns:
@@ -98,7 +98,7 @@ def _axis_mapping(mapping: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray
 
 
 def _is_whole(scale: float, offset: float) -> bool:
-    """Whether steps are single voxels and land on voxel centres: then nothing needs interpolation."""
+    """Whether steps are single voxels and land on voxel centers: then nothing needs interpolation."""
     return abs(abs(scale) - 1) < ROUNDING * 1e-3 and abs(offset - round(offset)) < ROUNDING
 
 

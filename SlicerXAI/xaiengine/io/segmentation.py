@@ -164,8 +164,8 @@ class Segmentation:
         overlap = max(self.grid.overlaps(grid), grid.overlaps(self.grid))
         if overlap < SMALLEST_OVERLAP:
             raise InputError(
-                f"{self.name or 'The segmentation'} ({self.grid.describe()}, centre "
-                f"{_place(self.grid)}) does not overlap the scan ({grid.describe()}, centre {_place(grid)}).",
+                f"{self.name or 'The segmentation'} ({self.grid.describe()}, center "
+                f"{_place(self.grid)}) does not overlap the scan ({grid.describe()}, center {_place(grid)}).",
                 "Choose the segmentation of this scan, or register the two first.",
             )
         layers = tuple(resample(layer, self.grid, grid, "nearest") for layer in self.layers)

@@ -77,9 +77,9 @@ class LesionComparison:
 def compare_lesions(
     labels: np.ndarray, reference: np.ndarray, grid: Grid, minimal_reference_ml: float = 0.0
 ) -> LesionComparison:
-    """Compare labelled lesions (I, J, K) int, 1 the largest, with a reference mask (I, J, K) bool.
+    """Compare labeled lesions (I, J, K) int, 1 the largest, with a reference mask (I, J, K) bool.
 
-    The reference's connected parts (26 neighbours) count as lesions of their own. Distances are NaN where there is
+    The reference's connected parts (26 neighbors) count as lesions of their own. Distances are NaN where there is
     no pair of lesions.
 
     Raises:

@@ -85,7 +85,7 @@ def find_lesions(
 
 
 def label_mask(mask: np.ndarray, grid: Grid, minimal_volume_ml: float = 0.0) -> np.ndarray:
-    """Label the connected parts (26 neighbours) of a mask (I, J, K), 1 the largest; int32 (I, J, K)."""
+    """Label the connected parts (26 neighbors) of a mask (I, J, K), 1 the largest; int32 (I, J, K)."""
     labels = np.zeros(mask.shape, np.int32)
     box = bounding_box(mask)
     if box is not None:

@@ -130,7 +130,7 @@ def quantify_lesions(
     hu: np.ndarray | None = None,
     lobes: Mapping[str, np.ndarray] | None = None,
 ) -> Quantification:
-    """Measure labelled lesions (I, J, K) int, 1..n, as :func:`find_lesions` returns them.
+    """Measure labeled lesions (I, J, K) int, 1..n, as :func:`find_lesions` returns them.
 
     ``bits`` (I, J, K): map in bits per voxel; ``hu`` (I, J, K): the scan, for densities (NaN without it);
     ``lobes``: masks (I, J, K) bool by name, where a lobe segmentation is given.
@@ -152,7 +152,7 @@ def quantify_lesions(
 def max_diameter(mask: np.ndarray, grid: Grid) -> float:
     """Largest distance in mm between two points of the surface of a mask (I, J, K) on ``grid``.
 
-    The surface is taken through the centres of the voxels' outer faces, so that a ball measures its diameter.
+    The surface is taken through the centers of the voxels' outer faces, so that a ball measures its diameter.
     """
     points = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     faces = np.concatenate([np.eye(3), -np.eye(3)]) / 2

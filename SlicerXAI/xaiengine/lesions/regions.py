@@ -1,4 +1,4 @@
-"""The lungs in which lesions are sought: given by a segmentation, or found in the CT."""
+"""The lungs in which lesions are searched for: given by a segmentation, or found in the CT."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _is_whole(name: str) -> bool:
 
 
 def _left_by_place(rest: np.ndarray, whole: np.ndarray, grid: Grid) -> np.ndarray:
-    """Each connected part goes to the side its centre lies on; a part that spans both is cut in the middle."""
+    """Each connected part goes to the side its center lies on; a part that spans both is cut in the middle."""
     index = np.argwhere(whole)
     middle = float(grid.index_to_ras((index.min(axis=0) + index.max(axis=0)) / 2)[0])
     labels, count = ndimage.label(rest)

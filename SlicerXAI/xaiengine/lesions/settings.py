@@ -130,7 +130,7 @@ def model_settings(model: ExplainedModel, changes: Mapping[str, Any] | None = No
     except ValidationError as error:
         raise ModelError(
             f"The settings of {model.name} for {TASK} are wrong: {explain(error)}.",
-            "Mend its configs/explanation.json.",
+            "Correct its configs/explanation.json.",
         ) from error
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PLANE_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
 ROWS_AT_ONCE = 16
-"""Slices optimised together: as fast as more, and memory stays small."""
+"""Slices optimized together: as fast as more, and memory stays small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class SliceMaps:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is worth saying about the optimisation of a group of slices, by slice number."""
+    """What is worth saying about the optimization of a group of slices, by slice number."""
 
     from_noise: list[int] = field(default_factory=list)
     restless: list[int] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Findings:
                 "0 bits of the scan, and the map shows the optimiser's path, not evidence."
             )
         if self.restless:
-            said.append(f"The map still changed when the optimisation ended ({_numbers(self.restless)}).")
+            said.append(f"The map still changed when the optimization ended ({_numbers(self.restless)}).")
         return tuple(said)
 
 

@@ -1,6 +1,6 @@
 """Which slices are explained: those that the model calls lesion with enough conviction, over enough of the patient.
 
-A lesion is a thing in space: it shows in neighbouring slices. A slice counts when it belongs to a run of slices that
+A lesion is a thing in space: it shows in neighboring slices. A slice counts when it belongs to a run of slices that
 each reach the lower probability, whose best slice reaches the upper one, and that together are thick enough.
 """
 
@@ -14,7 +14,7 @@ def gated_slices(
 ) -> np.ndarray:
     """Numbers of the slices that pass, ascending.
 
-    ``probability`` (n,) of the target for each slice; ``slice_step_mm`` between neighbours. A run of k slices is
+    ``probability`` (n,) of the target for each slice; ``slice_step_mm`` between neighbors. A run of k slices is
     k times that thick. With ``upper <= lower`` and ``extent_mm`` 0 this is a plain threshold.
     """
     above = probability >= lower

@@ -61,7 +61,7 @@ class ExplainedModel:
     """A model ready to be explained.
 
     ``network`` is in evaluation mode. ``preprocessing`` gives the MONAI transforms that turn a scan
-    (a channel-first MetaTensor in RAS millimetres) into the network's input. ``labels`` name the outputs:
+    (a channel-first MetaTensor in RAS millimeters) into the network's input. ``labels`` name the outputs:
     the channels of the last layer. ``digest`` is the SHA-256 of weights and configuration. ``defaults`` are
     the model's own settings per task (``configs/explanation.json``). ``select_output`` takes the tensor
     out of tuples, lists and dictionaries that a network may return. ``files`` reads the model's own files;

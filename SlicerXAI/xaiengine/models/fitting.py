@@ -117,7 +117,7 @@ def _likely_cause(expected, fitted, missing: list[str], wrong: list[str]) -> str
         return "the network's arguments (channels, features, number of blocks) differ from those of the training"
     if missing and len(missing) <= 0.2 * len(expected):
         return "the file is of another version of the network, or was saved incompletely"
-    return "the network's arguments (depth, blocks, normalisation) differ from those of the training"
+    return "the network's arguments (depth, blocks, normalization) differ from those of the training"
 
 
 def _size(tensor: torch.Tensor) -> str:

@@ -38,7 +38,7 @@ class Session:
 
 
 def _state(path) -> tuple:
-    """Names, sizes and times of the model's files: changes when somebody trains it anew."""
+    """Names, sizes and times of the model's files: changes when somebody trains it again."""
     if path.is_dir():
         files = sorted(item for item in path.rglob("*") if item.is_file())
     else:  # with the description that may lie beside it

@@ -1,10 +1,10 @@
 """Where the cells of a layer's feature map lie in the network's input.
 
 Stretching a map over the image (``align_corners=False``) puts cell ``c`` at input index ``s c + (s - 1)/2``. That
-is right for pooling without overlap, but a convolution of odd kernel and stride ``s`` is centred on ``s c``:
-behind a ResNet's stem a stretched map is off by 1.5 pixels, at a deep layer by many. Here the centres are
+is right for pooling without overlap, but a convolution of odd kernel and stride ``s`` is centered on ``s c``:
+behind a ResNet's stem a stretched map is off by 1.5 pixels, at a deep layer by many. Here the centers are
 measured on a twin of the network whose kernels weigh every tap alike, so that the gradient of a cell with
-respect to the input is centred on its receptive field.
+respect to the input is centered on its receptive field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _SAMPLE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm)
 _MAX_POOLS = {nn.MaxPool1d: nn.AvgPool1d, nn.MaxPool2d: nn.AvgPool2d, nn.MaxPool3d: nn.AvgPool3d}
 _TRUSTED_RESIDUE = 0.2
-"""Centres lie on whole or half input pixels; one farther off than this was disturbed by a border."""
+"""Centers lie on whole or half input pixels; one farther off than this was disturbed by a border."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def stretched(cells: int, size: int) -> tuple[float, float]:
 
 
 def even_twin(network: nn.Module) -> nn.Module:
-    """A copy whose convolutions average over their taps, without normalisation and with averaging pools."""
+    """A copy whose convolutions average over their taps, without normalization and with averaging pools."""
     twin = copy.deepcopy(network).cpu().float().eval()
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
@@ -121,28 +121,28 @@ class _cell_gradients:  # noqa: N801 - used like a function of the cell
 
 
 def _measure_axis(gradient_of: _cell_gradients, axis: int, size: int) -> tuple[float, float] | None:
-    """Scale and offset along one axis from two neighbouring cells in the middle; None when they cannot be told."""
+    """Scale and offset along one axis from two neighboring cells in the middle; None when they cannot be told."""
     count = gradient_of.cells[axis]
     if count < 2:
         return None
     middle = [length // 2 for length in gradient_of.cells]
     before = [*middle[:axis], middle[axis] - 1, *middle[axis + 1 :]]
-    centres = [_centre(gradient_of(cell), axis) for cell in (before, middle)]
-    if any(centre is None for centre in centres):
+    centers = [_center(gradient_of(cell), axis) for cell in (before, middle)]
+    if any(center is None for center in centers):
         return None
-    # strides are whole, and near a border the distance of two centres only shrinks
-    scale = float(max(np.round(centres[1] - centres[0]), 1.0))
+    # strides are whole, and near a border the distance of two centers only shrinks
+    scale = float(max(np.round(centers[1] - centers[0]), 1.0))
     if not 0.5 < scale * count / size < 2.0:
         return None
-    offsets = [centre - scale * cell[axis] for centre, cell in zip(centres, (before, middle))]
+    offsets = [center - scale * cell[axis] for center, cell in zip(centers, (before, middle))]
     offset = float(np.round(2 * np.mean(offsets)) / 2)
     if max(abs(found - offset) for found in offsets) > _TRUSTED_RESIDUE:
         return None
     return scale, offset
 
 
-def _centre(gradient: np.ndarray, axis: int) -> float | None:
-    """The centre of a receptive field: of its support if that ends inside the image, else of its mass."""
+def _center(gradient: np.ndarray, axis: int) -> float | None:
+    """The center of a receptive field: of its support if that ends inside the image, else of its mass."""
     profile = gradient.sum(tuple(other for other in range(gradient.ndim) if other != axis))
     if profile.max() <= 0:
         return None

@@ -40,7 +40,7 @@ class UnitContributions:
     """``values`` (n, U) of n samples. ``score`` (n,) is f(x), ``start`` (n,) f at the method's baseline.
 
     ``bypass`` (n,): the part of their difference that does not pass through the layer. ``joint`` (n, K + 1), of
-    ablation alone: f(x) minus f with all units of a concept (the last column: all unlabelled ones) at their means.
+    ablation alone: f(x) minus f with all units of a concept (the last column: all unlabeled ones) at their means.
     """
 
     method: str
@@ -273,13 +273,13 @@ class ConceptShare:
     joint: float | None = None
 
 
-UNLABELLED_NAME = "unlabelled"
+UNLABELED_NAME = "unlabeled"
 
 
 def concept_shares(
     found: UnitContributions, concepts: Sequence[str], concept_of_unit: np.ndarray
 ) -> list[ConceptShare]:
-    """Contributions by concept, the mean over the samples, strongest first, the unlabelled remainder last.
+    """Contributions by concept, the mean over the samples, strongest first, the unlabeled remainder last.
 
     Concepts without units have no bar.
     """
@@ -295,7 +295,7 @@ def concept_shares(
         total = sums[number]
         bars.append(
             ConceptShare(
-                concepts[number] if number >= 0 else UNLABELLED_NAME,
+                concepts[number] if number >= 0 else UNLABELED_NAME,
                 total,
                 abs(total) / sides[total > 0] if sides[total > 0] > 0 else 0.0,
                 len(units),

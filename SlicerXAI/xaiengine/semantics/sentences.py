@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .semantic_attribution import UNLABELLED_NAME, ConceptShare
+from .semantic_attribution import UNLABELED_NAME, ConceptShare
 
 SMALLEST_SHARE = 0.05
 MOST_NAMED = 4
@@ -21,15 +21,15 @@ def findings_sentence(target: str, shares: Sequence[ConceptShare]) -> str:
     for words, side in ((f"spoke for {target}", 1), ("against", -1)):
         on_side = [bar for bar in shares if bar.contribution * side > 0 and bar.share >= SMALLEST_SHARE]
         on_side.sort(key=lambda bar: -bar.share)
-        named = [bar for bar in on_side if bar.concept != UNLABELLED_NAME][:MOST_NAMED]
-        named += [bar for bar in on_side if bar.concept == UNLABELLED_NAME]
+        named = [bar for bar in on_side if bar.concept != UNLABELED_NAME][:MOST_NAMED]
+        named += [bar for bar in on_side if bar.concept == UNLABELED_NAME]
         listed = ", ".join(f"{_name(bar)} ({bar.share:.0%})".replace("%", " %") for bar in named)
         sides.append(f"{words}: {listed or 'none'}")
     return f"Findings that {sides[0]}; {sides[1]}."
 
 
 def _name(bar: ConceptShare) -> str:
-    return "units without a known concept" if bar.concept == UNLABELLED_NAME else bar.concept
+    return "units without a known concept" if bar.concept == UNLABELED_NAME else bar.concept
 
 
 def gap_sentence(relative_gap: float, bypass_share: float) -> str:

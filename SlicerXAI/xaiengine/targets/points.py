@@ -61,7 +61,7 @@ def voxel_of(point: np.ndarray, grid: Grid, name: str) -> tuple[int, int, int]:
     if not bool(grid.contains(point)):
         far = np.round(grid.center).astype(int).tolist()
         raise InputError(
-            f"The point {np.round(point, 1).tolist()} (RAS, mm) lies outside {name}, whose centre is {far}.",
+            f"The point {np.round(point, 1).tolist()} (RAS, mm) lies outside {name}, whose center is {far}.",
             "Choose a point inside the scan.",
         )
     index = np.clip(np.round(grid.ras_to_index(point)), 0, np.array(grid.shape) - 1)

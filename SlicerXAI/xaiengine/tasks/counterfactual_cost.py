@@ -128,7 +128,7 @@ def _held(run: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor) ->
     return memory.peak
 
 
-def foretell(
+def estimate_work(
     work: Work, cost: PassCost, answer: ImageAnswer, context: Context, seconds: float = 0.0, memory: int = 0
 ) -> None:
     """Say what the work takes; ``seconds`` and ``memory`` (bytes) come on top of the passes."""
@@ -144,7 +144,7 @@ def foretell(
     )
 
 
-def foretell_counterfactual(
+def estimate_counterfactual(
     setting: Setting,
     answer: ImageAnswer,
     voxels: int,
@@ -163,12 +163,12 @@ def foretell_counterfactual(
     if options.method == "local" and not options.directions:
         work += gradient_path_work(options.reach)
     if missing:
-        sought = FinderSettings(leading=setting.moving(options.subspace))
+        searched = FinderSettings(leading=setting.moving(options.subspace))
         method = resolved(options.method, answered.is_class)
-        work += new_directions_work([method], setting.space, sought, options.samples, JUDGED)
-        seconds += fitting_seconds(fitting_operations([method], setting.space, sought, options.samples))
+        work += new_directions_work([method], setting.space, searched, options.samples, JUDGED)
+        seconds += fitting_seconds(fitting_operations([method], setting.space, searched, options.samples))
     cost = measure_cost(setting.space, answer, work.largest_back > 0)
-    foretell(work, cost, answer, context, seconds, BYTES_PER_VOXEL * voxels)
+    estimate_work(work, cost, answer, context, seconds, BYTES_PER_VOXEL * voxels)
 
 
 def _writing_seconds(frames: int, voxels: int) -> float:

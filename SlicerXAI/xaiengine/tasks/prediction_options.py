@@ -27,7 +27,7 @@ class ExplainedOutputOptions(TaskOptions):
         "Slices",
         "For models of slices: confident (those called the target), highest (one), all, or a slice number.",
     )
-    most_slices: int = option(32, "Most slices", "Confident slices explained at most.", ge=1, advanced=True)
+    most_slices: int = option(32, "Maximum slices", "Confident slices explained at most.", ge=1, advanced=True)
 
 
 def baseline_value() -> float:

@@ -107,7 +107,7 @@ class Task(ABC):
     outputs: ClassVar[tuple[OutputSpec, ...]] = ()
     values: ClassVar[tuple[ValueSpec, ...]] = ()
     needs_model: ClassVar[bool] = True
-    foretells: ClassVar[bool] = True
+    estimates: ClassVar[bool] = True
     """Whether it tells :meth:`Context.expect` what it takes."""
 
     @abstractmethod

@@ -59,7 +59,7 @@ def planted_scan(
 
 
 def _places(count: int, size: int, spatial_dims: int, generator: np.random.Generator) -> np.ndarray:
-    """Centres at least a quarter of the image apart."""
+    """Centers at least a quarter of the image apart."""
     while True:
         places = generator.uniform(0.14 * size, 0.86 * size, (count, spatial_dims))
         distances = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.eye(count) * size

@@ -31,7 +31,7 @@ class Cases:
         return self.planted.flatten(1).any(1)
 
     def extent(self, images: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
-        """Opacified share (n,) of the lungs (or of masks): how far pixels were pulled towards soft tissue."""
+        """Opacified share (n,) of the lungs (or of masks): how far pixels were pulled toward soft tissue."""
         where = self.lungs if where is None else where
         room = (self.tissue[:, None, None] - self.clean[:, 0]).clamp_min(0.1)
         pulled = ((images[:, 0] - self.clean[:, 0]) / room).clamp(0, 1)

@@ -31,7 +31,7 @@ NEARBY = 0.1
 
 @dataclass(frozen=True, eq=False)
 class FoundSeries:
-    """The series of one image by its sides, and where the answer turns over (SDs; None if nowhere)."""
+    """The series of one image by its sides, and where the decision threshold is crossed (SDs; None if nowhere)."""
 
     by_sides: dict[Sides, Series]
     flip: float | None
@@ -90,7 +90,7 @@ def _series_of(
     along = Along(path, answer, REACH)
     flip = smallest_flip(along, 0.0)
     usual = usual_shifts(along(0.0), slope, values)
-    choices: tuple[Sides, ...] = ("both", "symmetric", "towards")
+    choices: tuple[Sides, ...] = ("both", "symmetric", "toward")
     series = {
         sides: make_series(path, answer, spread_shifts(FRAMES, *span_of(sides, flip, along, usual)))
         for sides in choices
@@ -103,8 +103,8 @@ def _report_series(bench: Bench, method: str, found: list[FoundSeries], goals: b
     cases, rises = bench.cases, bench.inversion.reconstructed_values <= 0
     ends = []
     for number, item in enumerate(found):
-        towards = item.flip if item.flip is not None else (1.0 if rises[number] else -1.0)
-        ends.append(item.by_sides["symmetric"].frames[-1 if towards > 0 else 0])
+        toward = item.flip if item.flip is not None else (1.0 if rises[number] else -1.0)
+        ends.append(item.by_sides["symmetric"].frames[-1 if toward > 0 else 0])
     ends, bases = torch.stack(ends), torch.stack([item.by_sides["symmetric"].reconstruction for item in found])
     _report_flips(method, torch.tensor([item.flip is not None for item in found]), rises, goals)
     _report_ranks(method, found, goals)
@@ -131,7 +131,7 @@ def _report_likeness(method: str, bench: Bench, ends: torch.Tensor) -> None:
 
 
 def _report_ranks(method: str, found: list[FoundSeries], goals: bool) -> None:
-    """Of the series as they are made by default (both), as far to either side, and towards the flip alone."""
+    """Of the series as they are made by default (both), as far to either side, and toward the flip alone."""
     for sides in found[0].by_sides:
         ranks = torch.tensor([item.rank(sides) for item in found])
         steady, goal = float((ranks >= STEADY).float().mean()), goals and sides == "both"

@@ -59,11 +59,11 @@ class PlainIBA:
         activation = output.clone()
         alpha = self.alpha.expand(activation.shape)
         mask = smooth(torch.sigmoid(alpha), self.sigma)
-        normalised = (activation - self.mean) / self.std
+        normalized = (activation - self.mean) / self.std
         remaining = (1 - mask).clamp_min(1e-6)
         log_variance = torch.log(remaining**2)
-        centre = normalised * mask
-        nats = -0.5 * (1 + log_variance - centre**2 - log_variance.exp())
+        center = normalized * mask
+        nats = -0.5 * (1 + log_variance - center**2 - log_variance.exp())
         self.nats = nats * self.active
         epsilon = self.mean + self.std * self.epsilon
         if self.destroy:

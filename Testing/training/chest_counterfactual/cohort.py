@@ -81,8 +81,8 @@ def _moved(xray: np.ndarray, random: np.random.Generator) -> np.ndarray:
     angle = np.deg2rad(random.uniform(-_TURN, _TURN))
     zoom = 1 + random.uniform(-_ZOOM, _ZOOM)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
-    centre = np.array([31.5, 31.5])
-    offset = centre - matrix @ centre + random.uniform(-_SHIFT, _SHIFT, 2)
+    center = np.array([31.5, 31.5])
+    offset = center - matrix @ center + random.uniform(-_SHIFT, _SHIFT, 2)
     return np.clip(ndimage.affine_transform(xray, matrix, offset, order=3, mode="nearest"), 0, 1)
 
 

@@ -1,7 +1,7 @@
 """Consolidations of known place and extent, planted into the lungs of real chest X-rays of 64 x 64 pixels.
 
 A consolidation is an opacity of soft edge and uneven texture that hides the lung's air: within it the image is
-pulled towards the brightness of soft tissue, and clipped at the lung field. Its burden, the share of the lung area
+pulled toward the brightness of soft tissue, and clipped at the lung field. Its burden, the share of the lung area
 that it hides, gives the probability that the classifier learns.
 """
 
@@ -37,7 +37,7 @@ class Planted:
 
 
 def probability_of(burden: float) -> float:
-    """Probability of "consolidation": 0.03 for no burden, about one half at :data:`HALF_BURDEN`, then towards 0.97."""
+    """Probability of "consolidation": 0.03 for no burden, about one half at :data:`HALF_BURDEN`, then toward 0.97."""
     share = burden**2 / (burden**2 + HALF_BURDEN**2)
     return LEAST + (MOST - LEAST) * share
 
@@ -71,10 +71,10 @@ def plant(image: np.ndarray, fields: np.ndarray, random: np.random.Generator) ->
     """Plant one consolidation of random side, place, extent, density and texture."""
     lung = fields[random.integers(2)]
     places = np.argwhere(lung)
-    centre = places[random.integers(len(places))]
+    center = places[random.integers(len(places))]
     radius = np.exp(random.uniform(np.log(2.5), np.log(13.0)))
     rows, columns = np.mgrid[:64, :64]
-    offset = np.stack([rows - centre[0], columns - centre[1]]).astype(float)
+    offset = np.stack([rows - center[0], columns - center[1]]).astype(float)
     angle, ratio = random.uniform(0, np.pi), random.uniform(0.6, 1.0)
     along = offset[0] * np.cos(angle) + offset[1] * np.sin(angle)
     across = (offset[1] * np.cos(angle) - offset[0] * np.sin(angle)) / ratio

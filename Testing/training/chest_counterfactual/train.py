@@ -140,7 +140,7 @@ def write_generator(
         target=score.name,
         score_mean=score.mean,
         score_deviation=score.deviation,
-        licence=LICENCE,
+        license=LICENCE,
         training=described | training,
         notes=["X-rays with planted consolidations: a demonstration, not a diagnostic tool."],
     )

@@ -5,7 +5,7 @@ A lesion replaces a share ``f`` of the air in each lung voxel by fluid or tissue
     HU' = HU + f * (HU_tissue - HU)        where HU < HU_tissue,
 
 so vessels stay visible through ground glass (small ``f``), air bronchograms through consolidation, and nothing is
-pasted. The extent comes from a score in millimetres that is thresholded at the quantile giving the wanted burden: the
+pasted. The extent comes from a score in millimeters that is thresholded at the quantile giving the wanted burden: the
 truth mask is where the lesion's profile exceeds one half. Everything is drawn from one ``numpy.random.Generator``.
 """
 
@@ -88,9 +88,9 @@ def _focal_score(
     axes = _axes(lungs.shape, spacing)
     score = np.full(lungs.shape, -1e3, np.float32)
     for radius in radii:
-        centre = candidates[rng.integers(len(candidates))] * spacing
+        center = candidates[rng.integers(len(candidates))] * spacing
         stretch = np.exp(rng.normal(0, 0.2, 3))
-        distance = np.sqrt(sum(((x - c) / s) ** 2 for x, c, s in zip(axes, centre, stretch)))
+        distance = np.sqrt(sum(((x - c) / s) ** 2 for x, c, s in zip(axes, center, stretch)))
         np.maximum(score, (radius - distance).astype(np.float32), out=score)
     mean_radius = float(np.mean(radii))
     score += rough * mean_radius * smooth_noise(lungs.shape, spacing, max(0.45 * mean_radius, 3.0), rng)
@@ -219,10 +219,10 @@ def add_distractors(
     for _ in range(int(rng.poisson(1.0))):
         normal = rng.normal(size=3)
         normal /= np.linalg.norm(normal)
-        centre = np.argwhere(lung)[rng.integers(int(lung.sum()))] * spacing
-        offset = sum(n * (a - c) for n, a, c in zip(normal, (x, y, z), centre))
+        center = np.argwhere(lung)[rng.integers(int(lung.sum()))] * spacing
+        offset = sum(n * (a - c) for n, a, c in zip(normal, (x, y, z), center))
         offset = offset + 2.0 * smooth_noise(lung.shape, spacing, 12.0, rng)
-        reach = np.sqrt(sum((a - c) ** 2 for a, c in zip((x, y, z), centre)))
+        reach = np.sqrt(sum((a - c) ** 2 for a, c in zip((x, y, z), center)))
         band = np.exp(-((offset / rng.uniform(0.7, 1.3)) ** 2)) * _sigmoid((rng.uniform(10, 30) - reach) / 3.0) * lung
         ct += band * rng.uniform(0.3, 0.9) * (np.maximum(ct, 20.0) - ct)
     return out

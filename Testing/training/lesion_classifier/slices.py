@@ -28,7 +28,7 @@ class LabelledSlice:
     lesion: bool
 
 
-def labelled_slices(
+def labeled_slices(
     anatomy: Anatomy, plantings: int, rng: np.random.Generator, field_mm: float | None = None
 ) -> list[LabelledSlice]:
     """Slices of ``plantings`` random plantings of one anatomy and of as many lesion-free variants of it.
@@ -86,11 +86,11 @@ def _field_of_view(
     lungs = anatomy.masks[rng.integers(len(anatomy.masks))]
     if field_mm is not None:
         inside = np.argwhere(lungs.any(2))
-        centre = inside[rng.integers(len(inside))]
+        center = inside[rng.integers(len(inside))]
         box = []
         for axis in range(2):
             size = min(int(round(field_mm / anatomy.spacing[axis])), hu.shape[axis])
-            start = int(np.clip(centre[axis] - size // 2, 0, hu.shape[axis] - size))
+            start = int(np.clip(center[axis] - size // 2, 0, hu.shape[axis] - size))
             box.append(slice(start, start + size))
         hu, lungs = hu[tuple(box)], lungs[tuple(box)]
     return hu.astype(np.float32), lungs

@@ -24,7 +24,7 @@ import bundle
 import cohort
 from augmentation import random_appearance, random_view
 from safetensors.torch import save_file
-from slices import LabelledSlice, labelled_slices
+from slices import LabelledSlice, labeled_slices
 
 PIXEL_MM = 2.0
 HU_WINDOW = (-1000.0, 200.0)
@@ -91,7 +91,7 @@ def train_stage(
     groups: list[tuple[list[LabelledSlice], list[LabelledSlice]]] = []
     for anatomy in anatomies:
         plantings = PLANTINGS[anatomy.name] // (1 if stage.field_mm else 3)
-        found = labelled_slices(anatomy, plantings, rng, stage.field_mm)
+        found = labeled_slices(anatomy, plantings, rng, stage.field_mm)
         groups.append(([s for s in found if s.lesion], [s for s in found if not s.lesion]))
         print(f"{anatomy.name}: {len(groups[-1][0])} slices with lesions, {len(groups[-1][1])} without", flush=True)
     share = np.array([len(positive) ** 0.5 for positive, _ in groups])

@@ -38,7 +38,7 @@ NETWORK = {
 WINDOW, SPACING, LOW, HIGH = 48, 1.5, -200.0, 600.0
 HELD_OUT_BELOW = 56
 BRIGHT = 130.0
-"""Unlabelled voxels above this in the real scan may be vessels, heart or bone: they are neither right nor wrong."""
+"""Unlabeled voxels above this in the real scan may be vessels, heart or bone: they are neither right nor wrong."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def scaled(hu: np.ndarray) -> torch.Tensor:
 def real_patch(scan: RealScan, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A training patch that holds vessel, flipped at random."""
     voxels = np.argwhere(scan.vessels[:, :, HELD_OUT_BELOW + WINDOW // 2 :]) + (0, 0, HELD_OUT_BELOW + WINDOW // 2)
-    centre = voxels[generator.integers(len(voxels))] + generator.integers(-16, 17, 3)
+    center = voxels[generator.integers(len(voxels))] + generator.integers(-16, 17, 3)
     limits = np.array(scan.hu.shape) - WINDOW
-    start = np.clip(centre - WINDOW // 2, (0, 0, HELD_OUT_BELOW), limits)
+    start = np.clip(center - WINDOW // 2, (0, 0, HELD_OUT_BELOW), limits)
     box = tuple(slice(a, a + WINDOW) for a in start)
     flips = tuple(slice(None, None, -1 if generator.random() < 0.5 else 1) for _ in range(3))
     hu = scan.hu[box][flips] * generator.uniform(0.85, 1.15) + generator.uniform(-20, 20)
@@ -130,7 +130,7 @@ def figures(network: torch.nn.Module, scan: RealScan) -> dict[str, float]:
         "synthetic_dice_mean": float(np.mean(synthetic)),
         "synthetic_dice_sd": float(np.std(synthetic)),
         "synthetic_dice_least": float(np.min(synthetic)),
-        "real_dice_where_labelled": dice(found, truth, known),
+        "real_dice_where_labeled": dice(found, truth, known),
         "real_sensitivity": float((found & truth).sum() / truth.sum()),
         "real_found_in_dark_tissue": float((found & known & ~truth).sum() / max(1, (known & ~truth).sum())),
     }

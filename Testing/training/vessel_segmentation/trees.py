@@ -1,6 +1,6 @@
 """Synthetic contrast-enhanced vascular trees in synthetic anatomy, with their exact masks.
 
-A tree grows from the border of the volume: a wandering centre line of slowly shrinking radius that branches by
+A tree grows from the border of the volume: a wandering center line of slowly shrinking radius that branches by
 Murray's law (the cubes of the branches' radii sum to that of the parent). Around it lie soft tissue, lung-like air
 and bright bones that are not vessels, so that brightness alone does not tell a vessel.
 """
@@ -54,11 +54,11 @@ def _bones(size: int, generator: np.random.Generator) -> np.ndarray:
     grid = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), -1).astype(np.float32)
     bones = np.zeros((size,) * 3, bool)
     for _ in range(generator.integers(0, 4)):
-        centre = generator.uniform(0, size, 3)
+        center = generator.uniform(0, size, 3)
         turn, _ = np.linalg.qr(generator.standard_normal((3, 3)))
         plate = generator.random() < 0.5
         radii = np.array([2.0, 6.0, 22.0]) if plate else generator.uniform(7, 15, 3)
-        bones |= ((((grid - centre) @ turn) / radii) ** 2).sum(-1) < 1
+        bones |= ((((grid - center) @ turn) / radii) ** 2).sum(-1) < 1
     return bones
 
 
@@ -95,5 +95,5 @@ def _stamp(vessels: np.ndarray, point: np.ndarray, radius: float) -> None:
     if (low >= high).any():
         return
     axes = np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high)], indexing="ij")
-    near = sum((axis - centre) ** 2 for axis, centre in zip(axes, point)) <= radius**2
+    near = sum((axis - center) ** 2 for axis, center in zip(axes, point)) <= radius**2
     vessels[tuple(slice(a, b) for a, b in zip(low, high))] |= near

@@ -5,7 +5,7 @@
     heat = bits_per_voxel(result.bits, images.shape[2:])
 
 Noise replaces a layer's activation wherever the prediction does not suffer; what must stay is counted in bits
-(Schulz et al., ICLR 2020). One optimisation serves any number of samples (slices, patches), each with a mask,
+(Schulz et al., ICLR 2020). One optimization serves any number of samples (slices, patches), each with a mask,
 an optimiser state and a noise stream of its own, in one, two or three dimensions.
 """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 def smoothing_matrix(size: int, sigma: float) -> Tensor:
     """(size, size) float64 matrix M such that ``x @ M`` smooths the last axis of x.
 
-    Taps at -r..r, r = round(2 sigma), weights exp(-o^2 / 2 sigma^2) normalised; reflection at the borders without
+    Taps at -r..r, r = round(2 sigma), weights exp(-o^2 / 2 sigma^2) normalized; reflection at the borders without
     repeating the border cell, again and again where the axis is shorter than the kernel.
     """
     reach = round(2 * sigma)

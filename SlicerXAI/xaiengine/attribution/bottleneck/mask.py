@@ -22,18 +22,18 @@ SMALLEST_NOISE = 1e-6
 """Floor of 1 - lambda: the logarithm of 0 is not a number of nats."""
 
 
-def information(mask: Tensor, normalised: Tensor) -> Tensor:
+def information(mask: Tensor, normalized: Tensor) -> Tensor:
     """KL divergence in nats per neuron, from lambda and R', of one shape."""
     noise = (1 - mask).clamp_min(SMALLEST_NOISE)
     variance = noise * noise
-    return -0.5 * (1 + torch.log(variance) - (normalised * mask) ** 2 - variance)
+    return -0.5 * (1 + torch.log(variance) - (normalized * mask) ** 2 - variance)
 
 
-def information_gradient(mask: Tensor, normalised: Tensor) -> Tensor:
+def information_gradient(mask: Tensor, normalized: Tensor) -> Tensor:
     """d KL / d lambda; without the terms of 1 - lambda where that is at its floor."""
     noise = 1 - mask
     gradient = torch.where(noise > SMALLEST_NOISE, noise.clamp_min(SMALLEST_NOISE).reciprocal() - noise, 0.0)
-    return gradient.addcmul_(mask, normalised.square())
+    return gradient.addcmul_(mask, normalized.square())
 
 
 class BottleneckMask:
@@ -64,12 +64,12 @@ class BottleneckMask:
         self._mask = self.smoothing(self._sigmoid)
 
     @property
-    def _normalised(self) -> Tensor:
+    def _normalized(self) -> Tensor:
         return (self.activation - self.mean).div_(self.std)
 
     def bits_per_cell(self) -> Tensor:
         """(n, *cells): information summed over channels."""
-        nats = information(self._mask, self._normalised)
+        nats = information(self._mask, self._normalized)
         return self._of_active(nats).sum(1).div_(math.log(2))
 
     def noisy_moments(self) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class BottleneckMask:
             gradient.neg_()
         neurons = self.activation[0].numel()
         gradient.add_(
-            information_gradient(self._mask, self._normalised), alpha=self.settings.information_weight / neurons
+            information_gradient(self._mask, self._normalized), alpha=self.settings.information_weight / neurons
         )
         gradient = self.smoothing.adjoint(self._of_active(gradient))
         gradient = gradient * self._sigmoid * (1 - self._sigmoid)

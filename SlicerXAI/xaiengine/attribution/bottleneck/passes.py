@@ -25,7 +25,7 @@ _HALF_PRECISION_SCALE = 256.0
 
 
 def _mixed(*parts: int) -> int:
-    """One 63-bit seed from several numbers (SplitMix64), so that neighbouring rows share nothing."""
+    """One 63-bit seed from several numbers (SplitMix64), so that neighboring rows share nothing."""
     state = 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
@@ -36,7 +36,7 @@ def _mixed(*parts: int) -> int:
 
 
 class RowNoise:
-    """Standard normal noise of each row, drawn from the row's own stream: neighbours in a batch change nothing."""
+    """Standard normal noise of each row, drawn from the row's own stream: neighbors in a batch change nothing."""
 
     def __init__(self, seed: int, row_ids: Sequence[int], device: torch.device, purpose: int = 0) -> None:
         self._generators = [torch.Generator(device).manual_seed(_mixed(seed, row, purpose)) for row in row_ids]

@@ -22,7 +22,7 @@ def stored_path(digest: str, layer: str) -> Path:
 
 
 def find_statistics(model: ExplainedModel, layer: str) -> ReferenceStatistics | None:
-    """The reference statistics of a layer, or None when nobody has fitted any.
+    """The reference statistics of a layer, or None when no one has fitted any.
 
     Raises InputError or ModelError when there is a file that cannot be read.
     """

@@ -1,6 +1,6 @@
 """Information bottleneck for segmentations: the bits of each voxel that a structure's segmentation needs.
 
-Every window is a row of one optimisation, with a mask of its own. What must survive the noise is the structure's
+Every window is a row of one optimization, with a mask of its own. What must survive the noise is the structure's
 segmentation in that window as it was predicted: inside and outside count alike, so that calling everything the
 structure does not pay. Bits of windows that share a cell are averaged with the blending weights.
 """

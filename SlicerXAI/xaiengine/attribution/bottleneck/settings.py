@@ -16,7 +16,7 @@ Autocast = Literal["off", "auto", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckSettings:
-    """How the mask is optimised. The defaults of None depend on ``mode`` and ``direction``.
+    """How the mask is optimized. The defaults of None depend on ``mode`` and ``direction``.
 
     mode: "converged" runs until the map has changed by less than ``tolerance`` (relative L1 of the bits per cell)
         in each of ``patience`` steps running (at a turning point it rests for one), within ``min_steps``
@@ -85,7 +85,7 @@ class BottleneckSettings:
 
     @classmethod
     def published(cls, **changes: Any) -> BottleneckSettings:
-        """The published optimisation to the letter: 10 steps of 10 independent noisy copies."""
+        """The published optimization to the letter: 10 steps of 10 independent noisy copies."""
         return cls(**{"mode": "reference", "copies": 10, "antithetic": False, **changes})
 
     @property

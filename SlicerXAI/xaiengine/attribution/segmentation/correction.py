@@ -1,8 +1,8 @@
-"""Why is this wrong? The smallest change of the scan found that mends an error of the segmentation.
+"""Why is this wrong? The smallest change of the scan found that corrects an error of the segmentation.
 
-A sparse, bounded change is sought by proximal gradient steps through the windows (soft thresholding after each step,
-as in ISTA), then its strongest voxels are put into the scan alone, to see how few of them are enough. What is said is
-therefore tested on the model, not read off a gradient.
+A sparse, bounded change is searched for by proximal gradient steps through the windows (soft thresholding after each
+step, as in ISTA), then its strongest voxels are put into the scan alone, to see how few of them are enough. What is
+said is therefore tested on the model, not read off a gradient.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class MendTarget(SegmentationTarget):
+class ErrorTarget(SegmentationTarget):
     """Minus the mean over the error region of log(1 + exp(-margin)); ``wanted`` tells the right side of 0."""
 
     index: int = 0
@@ -40,32 +40,32 @@ class MendTarget(SegmentationTarget):
 
 
 @dataclass(frozen=True, eq=False)
-class Mending:
-    """``change`` (C, I, J, K) is added to the network's input; ``mended`` is the part of the error that then is right.
+class Correction:
+    """``change`` (C, I, J, K) is added to the network's input; ``corrected`` the part of the error that then is right.
 
-    ``rows`` tell, for the strongest part of the changed voxels alone, what they mend. ``largest_change`` is the bound,
-    in the values of the network's input.
+    ``rows`` tell, for the strongest part of the changed voxels alone, what they correct. ``largest_change`` is the
+    bound, in the values of the network's input.
     """
 
     change: Tensor
-    mended: float
+    corrected: float
     steps: int
     changed_ml: float
     largest_change: float
     rows: list[dict[str, float]]
 
 
-def mending_passes(scan: PredictedScan, chosen: ChosenTarget) -> tuple[int, int]:
-    """Forward and backward window passes that :func:`mend` takes at most."""
+def correction_passes(scan: PredictedScan, chosen: ChosenTarget) -> tuple[int, int]:
+    """Forward and backward window passes that :func:`correct` takes at most."""
     windows = len(scan.windows.windows_of([chosen.target]))
     steps = STEPS * len(STRENGTHS)
     return (3 * steps + len(SHARES) + 1) * windows, steps * windows
 
 
-def mend(scan: PredictedScan, chosen: ChosenTarget) -> Mending:
-    """Seek a change that mends a false-positive or false-negative region, within the smallest bound that allows it."""
+def correct(scan: PredictedScan, chosen: ChosenTarget) -> Correction:
+    """Seek a change that corrects a false-positive or false-negative region, within the smallest bound possible."""
     windows, image = scan.windows, scan.image
-    target = MendTarget(
+    target = ErrorTarget(
         "error",
         chosen.target.full_mask(),
         scan.output.shape[1],
@@ -74,7 +74,7 @@ def mend(scan: PredictedScan, chosen: ChosenTarget) -> Mending:
         wanted=chosen.error == "false-negatives",
     ).to(image.device)
     change, steps, bound = torch.zeros_like(image), 0, 0.0
-    best, best_share = change, _mended(scan, target, change)
+    best, best_share = change, _corrected(scan, target, change)
     while steps < STEPS * len(STRENGTHS) and best_share < WANTED:
         bound = STRENGTHS[steps // STEPS] * float(image.std())
         steps += 1
@@ -83,10 +83,10 @@ def mend(scan: PredictedScan, chosen: ChosenTarget) -> Mending:
         rate = bound / 4
         moved = change + rate * (gradient / size.clamp_min(1e-20)).clamp(-1, 1)
         change = functional.softshrink(moved, float(rate / 10)).clamp(-bound, bound)
-        share = _mended(scan, target, change)
+        share = _corrected(scan, target, change)
         if share >= best_share:
             best, best_share = change, share
-    return Mending(
+    return Correction(
         best[0].cpu(),
         best_share,
         steps,
@@ -96,7 +96,7 @@ def mend(scan: PredictedScan, chosen: ChosenTarget) -> Mending:
     )
 
 
-def _mended(scan: PredictedScan, target: MendTarget, change: Tensor) -> float:
+def _corrected(scan: PredictedScan, target: ErrorTarget, change: Tensor) -> float:
     """The part of the error region that is right after a change."""
     output, around = scan.windows.predict_for(scan.image + change, [target])
     part = part_of(output, around, target.box)
@@ -106,7 +106,7 @@ def _mended(scan: PredictedScan, target: MendTarget, change: Tensor) -> float:
     return float(right.sum()) / target.voxels
 
 
-def _curve(scan: PredictedScan, target: MendTarget, change: Tensor) -> list[dict[str, float]]:
+def _curve(scan: PredictedScan, target: ErrorTarget, change: Tensor) -> list[dict[str, float]]:
     size = change.abs().sum(1)
     changed = size[size > 0]
     rows = []
@@ -118,7 +118,7 @@ def _curve(scan: PredictedScan, target: MendTarget, change: Tensor) -> list[dict
             {
                 "strongest voxels (%)": 100 * share,
                 "changed (mL)": count * scan.grid.voxel_volume_ml,
-                "error mended (%)": 100 * _mended(scan, target, part),
+                "error corrected (%)": 100 * _corrected(scan, target, part),
             }
         )
     return rows

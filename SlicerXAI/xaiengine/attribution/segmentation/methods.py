@@ -203,7 +203,7 @@ def _on_lattice(
 def continued(values: np.ndarray, grid: Grid, lattice: LayerLattice) -> tuple[np.ndarray, Grid]:
     """Cell values (cells...) with one more cell at each end, so that they reach the border of the windows.
 
-    The outermost centres of coarse cells lie inside the border, by up to a cell.
+    The outermost centers of coarse cells lie inside the border, by up to a cell.
     """
     more = [int(scale > 1) for scale in lattice.scale]
     padded = np.pad(values, [(width, width) for width in more], mode="edge")
@@ -232,14 +232,14 @@ def _cam(job: Explaining, method: Method) -> list[SegmentationMap]:
 def _averaging_notes(method: Method, gradient: Tensor, layer: str) -> tuple[str, ...]:
     """Said where next to nothing of the gradient is left in the channels' means, from which Grad-CAM is made.
 
-    Instance normalisation behind a layer does that: a shift of a whole channel changes nothing.
+    Instance normalization behind a layer does that: a shift of a whole channel changes nothing.
     """
     left = float(gradient.flatten(2).mean(2).abs().mean() / gradient.abs().mean().clamp_min(1e-30))
     if left >= LEAST_MEAN_GRADIENT:
         return ()
     return (
         f"{method.title} at {layer} rests on {left:.1%} of the gradient: its mean over the cells is nearly 0, as "
-        "instance normalisation makes it. HiResCAM does not average.",
+        "instance normalization makes it. HiResCAM does not average.",
     )
 
 

@@ -67,7 +67,7 @@ class Direction:
 
 @dataclass(frozen=True)
 class FinderSettings:
-    """What is sought: ``count`` directions that move the ``leading`` latents only (0: all), and how hard.
+    """What is searched for: ``count`` directions that move the ``leading`` latents only (0: all), and how hard.
 
     Where a generator has a spatial code, the code says where a finding lies. A direction that serves all images
     moves the style latents alone: along the code it would add the mean finding in its mean place.
@@ -111,10 +111,10 @@ def find(
     part = geometry.moving(leading)
     latents = sample.latents[:, :leading]
     vectors = _latent_vectors(method, space, answer, part, sample, settings, progress)
-    centred, values = sample.centred()
+    centered, values = sample.centered()
     found = []
     for number, vector in enumerate(vectors):
-        scores = part.score(vector, part.mean + centred[:, :leading])
+        scores = part.score(vector, part.mean + centered[:, :leading])
         _, slope = surrogate(scores, values)
         intercept = float((sample.values - slope * part.score(vector, latents)).mean())
         if number == 0 and slope < 0:  # an averaged gradient may run against the trend
@@ -137,8 +137,8 @@ def extra_passes(method: str, space: LatentSpace, settings: FinderSettings = Fin
 
 def surrogate(scores: torch.Tensor, values: torch.Tensor) -> tuple[float, float]:
     """Intercept and slope of the least-squares line from scores (n,) to answers (n,)."""
-    centred = scores - scores.mean()
-    slope = float((centred @ (values - values.mean())) / centred.square().sum().clamp_min(1e-12))
+    centered = scores - scores.mean()
+    slope = float((centered @ (values - values.mean())) / centered.square().sum().clamp_min(1e-12))
     return float(values.mean()) - slope * float(scores.mean()), slope
 
 
@@ -152,11 +152,11 @@ def _latent_vectors(
     progress: Progress | None,
 ) -> torch.Tensor:
     leading, count = geometry.dimension, settings.count
-    centred, values = sample.centred()
-    centred = centred[:, :leading]
+    centered, values = sample.centered()
+    centered = centered[:, :leading]
     if method == "weights":
         candidates = weight_directions(space, WEIGHT_CANDIDATES)[:, :leading]
-        chosen = most_related(geometry, candidates, geometry.mean + centred, values, len(candidates))
+        chosen = most_related(geometry, candidates, geometry.mean + centered, values, len(candidates))
         return attributes(geometry, chosen[0], chosen[1:], count)
     if method == "gradient":
         require_gradients(answer, "The averaged gradient")
@@ -166,18 +166,18 @@ def _latent_vectors(
         further = active_subspace(geometry, gradients, count + 1) if count > 1 else first[:0]
     else:
         if method == "logistic":
-            first = logistic_direction(geometry, centred, _upper_side(answer, sample))
+            first = logistic_direction(geometry, centered, _upper_side(answer, sample))
         else:
             finder = {"covariance": covariance_direction, "ridge": ridge_direction}[method]
-            first = finder(geometry, centred, values)
-        further = sliced_inverse_regression(centred, values, count + 1) if count > 1 else first[:0]
+            first = finder(geometry, centered, values)
+        further = sliced_inverse_regression(centered, values, count + 1) if count > 1 else first[:0]
     return attributes(geometry, first, further, count)
 
 
 def _upper_side(answer: ImageAnswer, sample: LatentSample) -> torch.Tensor:
     """Which samples (n,) bool are above the decision; of a pair, which one is higher."""
     if sample.paired:
-        return sample.centred()[1] > 0
+        return sample.centered()[1] > 0
     turning = answer.answer.turning_point
     above = sample.values > (turning if turning is not None else sample.values.median())
     if bool(above.any()) and not bool(above.all()):

@@ -19,22 +19,22 @@ LOGISTIC_PENALTY = 1e-2
 NEWTON_STEPS = 30
 
 
-def covariance_direction(geometry: LatentGeometry, centred: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Cov(z, f) (D,) of centred latents (n, D) and answers (n,): what goes with the answer."""
-    return geometry.unit(centred.T @ values.to(centred) / len(centred))
+def covariance_direction(geometry: LatentGeometry, centered: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Cov(z, f) (D,) of centered latents (n, D) and answers (n,): what goes with the answer."""
+    return geometry.unit(centered.T @ values.to(centered) / len(centered))
 
 
-def ridge_direction(geometry: LatentGeometry, centred: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Σ b (D,) of ridge regression of centred answers on centred latents; the penalty by cross-validation."""
-    white, values = geometry.whiten(geometry.mean + centred), values.to(centred)
+def ridge_direction(geometry: LatentGeometry, centered: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Σ b (D,) of ridge regression of centered answers on centered latents; the penalty by cross-validation."""
+    white, values = geometry.whiten(geometry.mean + centered), values.to(centered)
     errors = [_validation_error(white, values, penalty) for penalty in RIDGE_PENALTIES]
     best = RIDGE_PENALTIES[min(range(len(errors)), key=errors.__getitem__)]
     return geometry.unit(ridge_coefficients(white, values, best) @ geometry.root.T)
 
 
-def logistic_direction(geometry: LatentGeometry, centred: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
-    """Σ b (D,) of logistic regression of ``above`` (n,) bool on centred latents (n, D), by Newton's method."""
-    white = geometry.whiten(geometry.mean + centred).double()
+def logistic_direction(geometry: LatentGeometry, centered: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+    """Σ b (D,) of logistic regression of ``above`` (n,) bool on centered latents (n, D), by Newton's method."""
+    white = geometry.whiten(geometry.mean + centered).double()
     truth = above.to(white)
     inputs = torch.cat([white, torch.ones_like(white[:, :1])], 1)
     penalty = torch.full((inputs.shape[1],), LOGISTIC_PENALTY, dtype=inputs.dtype, device=inputs.device)
@@ -49,11 +49,11 @@ def logistic_direction(geometry: LatentGeometry, centred: torch.Tensor, above: t
         weights = weights - step
         if float(step.abs().max()) < 1e-7:
             break
-    return geometry.unit(weights[:-1].to(centred) @ geometry.root.T)
+    return geometry.unit(weights[:-1].to(centered) @ geometry.root.T)
 
 
 def ridge_coefficients(inputs: torch.Tensor, values: torch.Tensor, penalty: float) -> torch.Tensor:
-    """(XᵀX + penalty n 1)⁻¹ Xᵀ y (D,), for centred inputs (n, D) and values (n,)."""
+    """(XᵀX + penalty n 1)⁻¹ Xᵀ y (D,), for centered inputs (n, D) and values (n,)."""
     gram = inputs.T @ inputs
     gram.diagonal().add_(penalty * len(inputs))
     return torch.linalg.solve(gram, inputs.T @ values)

@@ -53,7 +53,7 @@ def score_direction(
         part, vector = geometry.moving(leading), direction.vector[:leading]
         scores = part.score(vector, held_out.latents[:, :leading])
         if held_out.paired:
-            latents, values = held_out.centred()
+            latents, values = held_out.centered()
             agrees = (part.score(vector, part.mean + latents[:, :leading]) > 0) == (values > 0)
             figures["pair_accuracy"] = float(agrees.float().mean())
         if answer.answer.is_class:

@@ -32,8 +32,8 @@ def most_related(
     """The ``count`` candidates (of m, D) whose scores correlate most with the answers, turned to rise with them."""
     units = torch.stack([geometry.unit(candidate) for candidate in candidates])
     scores = torch.stack([geometry.score(unit, latents) for unit in units])
-    centred = scores - scores.mean(1, keepdim=True)
+    centered = scores - scores.mean(1, keepdim=True)
     values = values - values.mean()
-    correlation = centred @ values / (centred.norm(dim=1) * values.norm()).clamp_min(1e-12)
+    correlation = centered @ values / (centered.norm(dim=1) * values.norm()).clamp_min(1e-12)
     order = correlation.abs().argsort(descending=True)[:count]
     return units[order] * torch.where(correlation[order] < 0, -1.0, 1.0)[:, None]

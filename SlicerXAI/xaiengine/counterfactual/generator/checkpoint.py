@@ -1,6 +1,6 @@
 """A generator on disk: ``generator.json`` (what it is) beside its weights as safetensors.
 
-    generator.json          settings, modality, intensity window, spacing, licence, training figures, digests
+    generator.json          settings, modality, intensity window, spacing, license, training figures, digests
     generator.safetensors   the generator (moving average of the weights) and the spread of its latents
     encoder.safetensors     the encoder, where one was trained
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import nn
 
 from ...core.errors import ModelError
@@ -53,7 +53,7 @@ class GeneratorDescription(BaseModel):
     were trained with them; ``score_mean`` and ``score_deviation`` standardise the moved answer.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     format: Literal["slicerxai-generator"] = FORMAT
     version: Literal[1] = 1
@@ -69,7 +69,7 @@ class GeneratorDescription(BaseModel):
     target: str = ""
     score_mean: float = 0.0
     score_deviation: float = Field(1.0, gt=0)
-    licence: str = ""
+    license: str = Field("", validation_alias=AliasChoices("license", "licence"))
     notes: list[str] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)

@@ -84,7 +84,7 @@ class StyledLayer(nn.Module):
 
 
 class ImageLayer(nn.Module):
-    """Features to grey or RGB, added to the upsampled image of the resolution below."""
+    """Features to gray or RGB, added to the upsampled image of the resolution below."""
 
     def __init__(self, inputs: int, channels: int, latent_size: int) -> None:
         super().__init__()

@@ -95,16 +95,16 @@ def frechet_distance(first: torch.Tensor, second: torch.Tensor) -> float:
     return float(max(distance, 0.0))
 
 
-def precision_recall(real: torch.Tensor, made: torch.Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
+def precision_recall(real: torch.Tensor, made: torch.Tensor, neighbors: int = NEIGHBOURS) -> tuple[float, float]:
     """Improved precision and recall of features (n, F) and (m, F) (Kynkäänniemi et al. 2019).
 
-    An image is covered if it lies within the distance of any image of the other set to its k-th neighbour there.
+    An image is covered if it lies within the distance of any image of the other set to its k-th neighbor there.
     """
-    return _covered(made, real, neighbours), _covered(real, made, neighbours)
+    return _covered(made, real, neighbors), _covered(real, made, neighbors)
 
 
-def _covered(points: torch.Tensor, manifold: torch.Tensor, neighbours: int) -> float:
-    k = min(neighbours, len(manifold) - 1)
+def _covered(points: torch.Tensor, manifold: torch.Tensor, neighbors: int) -> float:
+    k = min(neighbors, len(manifold) - 1)
     radii = torch.cdist(manifold, manifold).kthvalue(k + 1, dim=1).values
     inside = torch.cdist(points, manifold) <= radii
     return float(inside.any(1).float().mean())

@@ -66,7 +66,7 @@ def load_foreign(path: Path, device: torch.device | str = "cpu") -> StoredGenera
     description = GeneratorDescription(
         name=path.stem,
         settings=settings,
-        notes=["Read from a rosinality-format file; its licence is that of its origin."],
+        notes=["Read from a rosinality-format file; its license is that of its origin."],
     )
     space = LatentSpace(generator).to(torch.device(device))
     if not bool(generator.mean_w.any()):

@@ -151,10 +151,10 @@ def _refine_latents(
     white = geometry.whiten(encoded)
 
     def total(free: list[torch.Tensor]) -> torch.Tensor:
-        return loss(space.decode(geometry.coloured(free[0]))) + TYPICAL_WEIGHT * free[0].square().mean(1)
+        return loss(space.decode(geometry.colored(free[0]))) + TYPICAL_WEIGHT * free[0].square().mean(1)
 
     (best,) = _descend([white], total, steps, on_step)
-    return geometry.coloured(best)
+    return geometry.colored(best)
 
 
 def _refine_plus(

@@ -48,7 +48,7 @@ class LatentGeometry:
         """Latents (n, D) in coordinates of mean 0 and covariance 1."""
         return self._solve(latents - self.mean)
 
-    def coloured(self, white: torch.Tensor) -> torch.Tensor:
+    def colored(self, white: torch.Tensor) -> torch.Tensor:
         """The latents (n, D) of whitened coordinates (n, D)."""
         return self.mean + white @ self.root.T
 

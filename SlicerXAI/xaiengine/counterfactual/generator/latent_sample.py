@@ -51,7 +51,7 @@ class LatentSample:
             places = [torch.cat([part, part + half]) for part in torch.arange(half).split([n // 2 for n in sizes])]
         return tuple(LatentSample(self.latents[part], self.values[part], self.paired) for part in places)
 
-    def centred(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def centered(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents and answers without their mean: that of each pair, or of all samples."""
         if not self.paired:
             return self.latents - self.latents.mean(0), self.values - self.values.mean()

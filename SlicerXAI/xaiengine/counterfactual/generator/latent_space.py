@@ -30,8 +30,8 @@ class LatentStatistics:
         The variance of each latent is kept in any case, and is at least a ten-thousandth of the mean variance.
         """
         mean = latents.double().mean(0)
-        centred = latents.double() - mean
-        covariance = centred.T @ centred / max(1, len(latents) - 1)
+        centered = latents.double() - mean
+        covariance = centered.T @ centered / max(1, len(latents) - 1)
         dimension = len(covariance)
         rank = dimension if dimension <= _WHOLE else _FACTORS
         values, vectors = torch.linalg.eigh(covariance)

@@ -1,4 +1,4 @@
-"""Building blocks of the generator: layers with equalised learning rate and style-modulated convolutions.
+"""Building blocks of the generator: layers with equalized learning rate and style-modulated convolutions.
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (StyleGAN2), appendix B.
 """

@@ -23,8 +23,8 @@ def sliced_inverse_regression(latents: torch.Tensor, values: torch.Tensor, count
     slices = max(count + 1, min(SLICES, len(order) // 2))
     means = torch.stack([scaled[part].mean(0) for part in order.tensor_split(slices)])
     _, _, axes = torch.linalg.svd(means - means.mean(0), full_matrices=False)
-    centred = (values - values.mean()).to(scaled)
-    rising = torch.where((scaled @ axes[:count].T).T @ centred < 0, -1.0, 1.0)
+    centered = (values - values.mean()).to(scaled)
+    rising = torch.where((scaled @ axes[:count].T).T @ centered < 0, -1.0, 1.0)
     return axes[:count] * rising[:, None] * spread
 
 

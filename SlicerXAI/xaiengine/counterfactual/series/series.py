@@ -1,4 +1,4 @@
-"""A series of counterfactual images along one path: where the answer turns over, where it takes a wanted value."""
+"""A series of counterfactual images along one path: where it crosses the threshold or takes a value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHIFT_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Place:
-    """A shift in SDs and the moved answer there; ``reached`` says whether it is what was sought."""
+    """A shift in SDs and the moved answer there; ``reached`` says whether it is what was searched for."""
 
     shift: float
     value: float

@@ -109,13 +109,13 @@ def verdict(
     distance_limit: float,
     notes: Sequence[str] = (),
 ) -> tuple[bool, str]:
-    """Whether the counterfactual speaks for this scan, and why, in sentences."""
+    """Whether the counterfactual is valid for this scan, and why, in sentences."""
     speaks, parts = True, []
     if not np.isfinite(gap) or gap > largest_gap:
         speaks = False
         parts.append(
-            f"This counterfactual does not speak for this scan: the model's answer to the reconstruction differs by "
-            f"{gap:.3g} from that to the scan, more than the bound of {largest_gap:.3g}."
+            f"This counterfactual is no valid explanation of this scan: the model's answer to the reconstruction "
+            f"differs by {gap:.3g} from that to the scan, more than the bound of {largest_gap:.3g}."
         )
     else:
         parts.append(f"The reconstruction keeps the model's answer to within {gap:.3g} (bound {largest_gap:.3g}).")
@@ -125,8 +125,8 @@ def verdict(
         parts.append("Within reach no change along this direction turns the answer over.")
     elif figures.flips:
         parts.append(
-            f"The answer turns over at a shift of {figures.flip_shift:+.2f} SD, a mean change of "
-            f"{figures.flip_change:.3g} in the scan's unit."
+            f"The prediction crosses the decision threshold at a shift of {figures.flip_shift:+.2f} SD, a mean "
+            f"change of {figures.flip_change:.3g} in the scan's unit."
         )
     if abs(figures.spearman) < 0.95:
         parts.append(f"The answer does not follow the shift steadily (Spearman {figures.spearman:.2f}).")

@@ -9,7 +9,7 @@ import torch
 
 from .series import Along, Place
 
-Sides = Literal["both", "towards", "symmetric"]
+Sides = Literal["both", "toward", "symmetric"]
 MARGIN = 1.25
 """A series reaches so many times as far as the flip, so that both sides of the decision are seen."""
 LEAST_REACH = 1.0
@@ -39,7 +39,7 @@ def usual_shifts(start: float, slope: float, values: tuple[float, float] | None)
     """Between which shifts (<= 0, >= 0) the answer is expected to stay among those that a generator's images get.
 
     ``values`` bound those answers, ``slope`` is the surrogate's. An image that already gets as low an answer as any
-    has nothing left to lose: shifted further down it leaves what the generator has learnt, and the answer wavers.
+    has nothing left to lose: shifted further down it leaves what the generator has learned, and the answer wavers.
     """
     if values is None or slope == 0:
         return -math.inf, math.inf
@@ -53,11 +53,11 @@ def span_of(
     """The two ends (<= 0, >= 0) of a series.
 
     ``symmetric``: as far to either side. ``both``: the same, but on a side without the flip only while the answer is
-    expected to stay usual, see :func:`usual_shifts`. ``towards``: only the side of the flip, or without one that on
+    expected to stay usual, see :func:`usual_shifts`. ``toward``: only the side of the flip, or without one that on
     which the answer moves most.
     """
     reach = reach_of(flip, along)
-    if sides == "towards":
+    if sides == "toward":
         end = counterfactual_end(flip, along, -reach, reach)
         return min(0.0, end), max(0.0, end)
     if sides == "symmetric" or flip is None:

@@ -38,7 +38,7 @@ class Augmentation:
         return images * _holes(images, chosen[5])
 
     def adapt(self, real_logits: torch.Tensor) -> float:
-        """Move the probability: up if more than the target share of real images is recognised; returns that share.
+        """Move the probability: up if more than the target share of real images is recognized; returns that share.
 
         The share is r = E[sign(D(real))]; from 0 to 1 takes ``images`` images at least.
         """
@@ -66,8 +66,8 @@ def _moved(images: torch.Tensor, shifted: torch.Tensor, turned: torch.Tensor) ->
 def _holes(images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Masks (n, 1, S, S): 0 in a square of half the image's size at a random place of the chosen images."""
     n, size, device = len(images), images.shape[-1], images.device
-    centres = torch.rand(n, 2, 1, device=device)
+    centers = torch.rand(n, 2, 1, device=device)
     places = (torch.arange(size, device=device) + 0.5) / size
-    inside = (places - centres).abs() < _HOLE
+    inside = (places - centers).abs() < _HOLE
     hole = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]
     return (~hole)[:, None].to(images.dtype)

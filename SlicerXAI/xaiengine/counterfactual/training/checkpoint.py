@@ -59,7 +59,7 @@ def resume(folder: Path, trainer: GeneratorTrainer, mark: str) -> list[dict[str,
     if not isinstance(state, dict) or state.get("version") != _VERSION or state.get("fingerprint") != mark:
         raise InputError(
             f"{folder} holds the state of another training: images, settings or model differ.",
-            "Choose another output folder, or the option restart to begin anew.",
+            "Choose another output folder, or the option restart to begin again.",
         )
     trainer.restore(state)
     return _rows_until(folder / LOG_FILE, trainer.step_number)

@@ -78,7 +78,7 @@ def read_folder(folder: Path, choice: FolderChoice, on_file: Callable[[], None] 
     Files that cannot be read, and slices of one value, are left out and said so in the rows.
 
     Raises:
-        InputError: fewer than 16 images are left, or grey and colour images are mixed.
+        InputError: fewer than 16 images are left, or gray and color images are mixed.
     """
     files = image_files(folder)
     window = choice.window or _window(files)
@@ -137,7 +137,7 @@ def _window(files: list[Path]) -> tuple[float, float]:
 
 def _check(images: list[np.ndarray], folder: Path, rows: list[dict[str, object]]) -> None:
     if len({image.shape for image in images}) > 1:
-        raise InputError(f"The folder {folder} mixes grey and colour images.", "Keep one kind in the folder.")
+        raise InputError(f"The folder {folder} mixes gray and color images.", "Keep one kind in the folder.")
     if len(images) < FEWEST:
         unread = sum(bool(row["note"]) for row in rows)
         raise InputError(

@@ -32,7 +32,7 @@ _PROBE_NOISE = 0.04
 _TOLERANCE = 0.5
 _NEARBY, _NEARBY_TOLERANCE = 1.5, 0.1
 _BEYOND = 0.1
-"""Scores are asked for to this part of their range beyond its ends, so that the ends themselves are learnt well."""
+"""Scores are asked for to this part of their range beyond its ends, so that the ends themselves are learned well."""
 _TRACE, _CLEAR = 0.08, 0.2
 """Change of an image, averaged over a neighbourhood, below which there is no finding, and from which it is clear."""
 
@@ -42,7 +42,7 @@ class ScoreTarget:
     """The explained model as the training sees it.
 
     ``score`` takes images (n, C, S, S) in [-1, 1] to scores (n,), differentiable: log-odds, or values of a regression
-    standardised over the training images. ``low`` and ``high`` bound the scores that are asked for.
+    standardized over the training images. ``low`` and ``high`` bound the scores that are asked for.
     """
 
     score: Callable[[torch.Tensor], torch.Tensor]

@@ -130,7 +130,7 @@ class GeneratorTrainer:
         self._update(self.critic_optimiser, loss)
         figures = {"discriminator": float(loss.detach()), "augmentation": self.augmentation.probability}
         if s.augmentation == "adaptive":
-            figures["recognised"] = self.augmentation.adapt(real)
+            figures["recognized"] = self.augmentation.adapt(real)
         if s.r1 and self.step_number % s.r1_every == 0:
             penalty = self.objective.gradient_penalty(images[: max(2, len(images) // 2)])
             self._update(self.critic_optimiser, s.r1 * s.r1_every * penalty)
@@ -215,7 +215,7 @@ class GeneratorTrainer:
 
 
 def update_average(average: nn.Module, current: nn.Module, share: float) -> None:
-    """Move the averaged weights towards the current ones: ``share`` of the old stays."""
+    """Move the averaged weights toward the current ones: ``share`` of the old stays."""
     with torch.no_grad():
         for old, new in zip(average.parameters(), current.parameters()):
             old.lerp_(new, 1 - share)

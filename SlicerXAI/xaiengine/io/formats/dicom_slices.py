@@ -9,7 +9,7 @@ from ...core.errors import InputError
 from .nifti_format import rescaled
 
 SPACING_TOLERANCE = 0.01
-"""Greatest deviation of a slice from its place, as a share of the slice distance."""
+"""Maximum deviation of a slice from its place, as a share of the slice distance."""
 
 
 def slice_affine(

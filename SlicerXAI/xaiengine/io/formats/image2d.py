@@ -67,5 +67,5 @@ def _picture(path: Path) -> np.ndarray:
 
 
 def _grid(array: np.ndarray, spacing: tuple[float, float]) -> Grid:
-    """As 3D Slicer places pictures: i towards the patient's left, j towards posterior."""
+    """As 3D Slicer places pictures: i toward the patient's left, j toward posterior."""
     return Grid.from_directions(array.shape[-3:], (*spacing, 1.0), np.diag([-1.0, -1.0, 1.0]))

@@ -132,7 +132,7 @@ def _at_full_resolution(
     solid = dilated(opened(filled, spacing, spacing), spacing, spacing)
     certain = eroded(lungs, 1.5 * spacing, spacing) | solid & lungs
     outer = dilated(lungs, 1.1 * spacing, spacing)
-    towards_left = _towards_left(sides)
+    toward_left = _toward_left(sides)
     left, right = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
     for box in slabs(box_on_scan(outer, copy.grid, grid, spacing)):
         check()
@@ -142,13 +142,13 @@ def _at_full_resolution(
         near = carried_back(outer, copy.grid, grid, box) > 0.5
         airway = carried_back(air.airways, copy.grid, grid, box) > 0.4
         lung = (inside & (aerated | keep) | near & aerated) & ~airway
-        is_left = carried_back(towards_left, copy.grid, grid, box) > 0
+        is_left = carried_back(toward_left, copy.grid, grid, box) > 0
         left[box] = lung & is_left
         right[box] = lung & ~is_left
     return left, right
 
 
-def _towards_left(sides: np.ndarray) -> np.ndarray:
+def _toward_left(sides: np.ndarray) -> np.ndarray:
     """Field (I, J, K) float32 that is 1 nearest to the left lung and -1 nearest to the right one."""
     nearest = ndimage.distance_transform_edt(sides == 0, return_distances=False, return_indices=True)
     return np.where(sides[tuple(nearest)] == LEFT, 1.0, -1.0).astype(np.float32)

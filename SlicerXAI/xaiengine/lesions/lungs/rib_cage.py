@@ -1,7 +1,7 @@
 """The inner wall of the rib cage, seen from the middle of the chest, also where no air lies behind it.
 
 In each axial slice the wall is a radius per direction. Ribs cross a slice every few centimetres only, and shoulder
-blades or vessels with contrast agent can be mistaken for them; the median over neighbouring directions and slices
+blades or vessels with contrast agent can be mistaken for them; the median over neighboring directions and slices
 bridges the gaps and drops the mistakes. Where aerated lung is seen to reach ribs nearby, only those ribs count.
 Aerated lung always lies inside.
 """
@@ -117,7 +117,7 @@ def _wall(air_radius: np.ndarray, rib_radius: np.ndarray, spacing: float) -> np.
 
 
 def _windows(radius: np.ndarray, spacing: float) -> np.ndarray:
-    """For each direction and level the values of its neighbours, (directions, levels, neighbours)."""
+    """For each direction and level the values of its neighbors, (directions, levels, neighbors)."""
     reach = int(round(WINDOW_MM / spacing))
     padded = np.pad(radius, ((WINDOW_DIRECTIONS,) * 2, (0, 0)), mode="wrap")
     padded = np.pad(padded, ((0, 0), (reach, reach)), constant_values=np.nan)

@@ -1,4 +1,4 @@
-"""A coarse copy of a scan whose axes run along the patient's, for morphology in millimetres.
+"""A coarse copy of a scan whose axes run along the patient's, for morphology in millimeters.
 
 Index axes of the copy run to the patient's right, front and head (RAS), with equal spacing, whatever the
 orientation, obliqueness or anisotropy of the scan. Masks found on it are carried back by linear interpolation.
@@ -126,7 +126,7 @@ def _aligned_grid(grid: Grid, spacing: float) -> Grid:
 
 
 def _inside(grid: Grid, target: Grid) -> np.ndarray:
-    """Where the voxel centres of ``target`` lie in the scan's field of view, (I, J, K) bool."""
+    """Where the voxel centers of ``target`` lie in the scan's field of view, (I, J, K) bool."""
     mapping = grid.index_mapping(target)
     inside = np.ones(target.shape, bool)
     steps = np.ogrid[tuple(slice(size) for size in target.shape)]

@@ -1,7 +1,7 @@
 """SegResNet bundles of Auto3DSeg, whose preprocessing lies in their scripts and is described by parameters.
 
 Reproduced from the parameters of ``configs/hyper_parameters.yaml``, without the scripts: orientation, crop to the
-foreground with a margin of 10 voxels, resampling, normalisation, and a Gaussian sliding window with overlap 0.625.
+foreground with a margin of 10 voxels, resampling, normalization, and a Gaussian sliding window with overlap 0.625.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def auto3dseg_preprocessing(config: SafeConfig) -> Preprocessing:
     """The template's steps for the image.
 
     Raises:
-        ModelError: a normalisation that is not known, or several modalities with different ones.
+        ModelError: a normalization that is not known, or several modalities with different ones.
     """
     if config.get("extra_modalities"):
         raise ModelError(
@@ -63,25 +63,25 @@ def auto3dseg_preprocessing(config: SafeConfig) -> Preprocessing:
         pixdim = [float(size) for size in config.resolve("resample_resolution")]
         limits = {"min_pixdim": [size * 0.75 for size in pixdim], "max_pixdim": [size * 1.25 for size in pixdim]}
         specs.append(TransformSpec("Spacing", {"pixdim": pixdim, "mode": "bilinear", **limits}))
-    return Preprocessing((*specs, *_normalisation(config)))
+    return Preprocessing((*specs, *_normalization(config)))
 
 
-def _normalisation(config: SafeConfig) -> list[Any]:
+def _normalization(config: SafeConfig) -> list[Any]:
     mode = str(config.resolve("normalize_mode"))
     if mode in ("range", "ct"):
         low, high = config.get("intensity_bounds") or (-250, 250)
         scaled = {"a_min": float(low), "a_max": float(high), "b_min": -1.0, "b_max": 1.0, "clip": False}
         return [TransformSpec("ScaleIntensityRange", scaled), CurveSpec("sigmoid")]
-    normalised = TransformSpec("NormalizeIntensity", {"nonzero": True, "channel_wise": True})
+    normalized = TransformSpec("NormalizeIntensity", {"nonzero": True, "channel_wise": True})
     if mode in ("meanstd", "mri"):
-        return [normalised]
+        return [normalized]
     if mode == "meanstdtanh":
-        return [normalised, CurveSpec("tanh")]
+        return [normalized, CurveSpec("tanh")]
     if mode == "pet":
         return [CurveSpec("pet")]
     if mode == "none":
         return []
-    raise ModelError(f"The normalisation {mode!r} of the Auto3DSeg model is not known.", "Known: ct, mri, pet, none.")
+    raise ModelError(f"The normalization {mode!r} of the Auto3DSeg model is not known.", "Known: ct, mri, pet, none.")
 
 
 @dataclass(frozen=True)

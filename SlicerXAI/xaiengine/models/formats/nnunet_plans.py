@@ -14,7 +14,7 @@ REMEDY = "Give the folder of a training with plans.json, dataset.json and fold_x
 
 @dataclass(frozen=True)
 class ChannelNormalisation:
-    """How one input channel is normalised: the scheme's name, whether inside the non-zero mask, CT statistics."""
+    """How one input channel is normalized: the scheme's name, whether inside the non-zero mask, CT statistics."""
 
     scheme: str
     inside_mask: bool
@@ -36,7 +36,7 @@ class Plan:
     patch: tuple[int, ...]
     spacing: tuple[float, ...]
     transpose: tuple[int, int, int]
-    normalisation: tuple[ChannelNormalisation, ...]
+    normalization: tuple[ChannelNormalisation, ...]
     resampling: str
     resampling_options: Mapping[str, Any]
     reorient: bool
@@ -84,7 +84,7 @@ def read_plan(plans: Mapping[str, Any], configuration: str, channels: int) -> Pl
         statistics = plans.get("foreground_intensity_properties_per_channel") or {}
         schemes = content["normalization_schemes"]
         masks = content["use_mask_for_norm"]
-        normalisation = tuple(
+        normalization = tuple(
             ChannelNormalisation(str(schemes[channel]), bool(masks[channel]), dict(statistics.get(str(channel)) or {}))
             for channel in range(channels)
         )
@@ -96,7 +96,7 @@ def read_plan(plans: Mapping[str, Any], configuration: str, channels: int) -> Pl
             patch=tuple(int(size) for size in content["patch_size"]),
             spacing=tuple(float(size) for size in content["spacing"]),
             transpose=tuple(int(axis) for axis in plans["transpose_forward"]),
-            normalisation=normalisation,
+            normalization=normalization,
             resampling=str(content.get("resampling_fn_data", "resample_data_or_seg_to_shape")),
             resampling_options=dict(content.get("resampling_fn_data_kwargs") or {}),
             reorient=_reorients(str(plans.get("image_reader_writer", "SimpleITKIO"))),

@@ -1,4 +1,4 @@
-"""nnU-Net v2's own preprocessing: axes, crop to non-zero, normalisation per channel, resampling.
+"""nnU-Net v2's own preprocessing: axes, crop to non-zero, normalization per channel, resampling.
 
 Reproduced from the description in Isensee et al., Nature Methods 2021, and checked against nnunetv2's preprocessor.
 """
@@ -67,8 +67,8 @@ class NnunetPreparation:
         grid = Grid(tuple(image.shape[1:]), np.asarray(image.affine, dtype=np.float64))
         grid = _permuted(grid, order)
         data, outside, grid = _crop(np.ascontiguousarray(data), grid)
-        for channel, normalisation in enumerate(plan.normalisation):
-            data[channel] = _normalised(data[channel], outside, normalisation)
+        for channel, normalization in enumerate(plan.normalization):
+            data[channel] = _normalized(data[channel], outside, normalization)
         data, grid = _resampled(data, grid, plan)
         if plan.dims == 2:
             data, grid = np.moveaxis(data, 1, 3), _permuted(grid, [1, 2, 0])
@@ -93,10 +93,10 @@ def _crop(data: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, Grid]:
     return data[(slice(None), *box[0])].copy(), ~inside[box[0]], grid.cropped(start, shape)
 
 
-def _normalised(image: np.ndarray, outside: np.ndarray, normalisation: ChannelNormalisation) -> np.ndarray:
-    scheme, properties = normalisation.scheme, normalisation.properties
+def _normalized(image: np.ndarray, outside: np.ndarray, normalization: ChannelNormalisation) -> np.ndarray:
+    scheme, properties = normalization.scheme, normalization.properties
     if scheme == "ZScoreNormalization":
-        if not normalisation.inside_mask:
+        if not normalization.inside_mask:
             return (image - image.mean()) / max(image.std(), 1e-8)
         inside = ~outside
         result = image.copy()
@@ -107,7 +107,7 @@ def _normalised(image: np.ndarray, outside: np.ndarray, normalisation: ChannelNo
             low, high = properties["percentile_00_5"], properties["percentile_99_5"]
             return (np.clip(image, low, high) - properties["mean"]) / max(properties["std"], 1e-8)
         except KeyError as error:
-            raise ModelError(f"plans.json lacks {error} for the CT normalisation.", "Copy it again.") from error
+            raise ModelError(f"plans.json lacks {error} for the CT normalization.", "Copy it again.") from error
     if scheme == "NoNormalization":
         return image
     if scheme == "RescaleTo01Normalization":
@@ -116,7 +116,7 @@ def _normalised(image: np.ndarray, outside: np.ndarray, normalisation: ChannelNo
     if scheme == "RGBTo01Normalization":
         return image / 255.0
     raise ModelError(
-        f"The nnU-Net model normalises with {scheme}, which is not supported.",
+        f"The nnU-Net model normalizes with {scheme}, which is not supported.",
         "Supported are nnU-Net's own schemes: CT, ZScore, No, RescaleTo01 and RGBTo01.",
     )
 

@@ -251,7 +251,7 @@ NESTED_KEYS = ("state_dict", "model_state_dict", "network_weights", "model", "ne
 
 
 def _plain_tensor(tensor: torch.Tensor, key: str, name: str) -> torch.Tensor:
-    """Refuse tensors that pretend to be larger than their storage (views with stride 0, sparse, quantised)."""
+    """Refuse tensors that pretend to be larger than their storage (views with stride 0, sparse, quantized)."""
     import torch
 
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":

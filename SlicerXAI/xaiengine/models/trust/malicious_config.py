@@ -1,6 +1,6 @@
 """Looks through all configuration of an untrusted bundle for what no honest model needs.
 
-Entries that the engine does not use are never evaluated, so this is a second line of defence: a bundle that tries
+Entries that the engine does not use are never evaluated, so this is a second line of defense: a bundle that tries
 to run a program anywhere is refused as a whole, while ``$import glob`` of the usual bundles does no harm.
 """
 

@@ -14,7 +14,7 @@ from .record import Prefix, ReplayError, TensorRef, record_prefix, refs_of
 class BatchAxis:
     """Where a tensor keeps its samples: axis ``axis`` holds ``share`` entries of each sample.
 
-    ``sample_major``: entries of one sample are neighbours (N, share); else samples alternate (share, N), as
+    ``sample_major``: entries of one sample are neighbors (N, share); else samples alternate (share, N), as
     some window partitions do.
     """
 

@@ -248,13 +248,13 @@ def record_prefix(
     prefix = _record_once(model, layer, call, args, kwargs, stop)
     if stop or not prefix.overwritten:
         return prefix
-    # The tail has already spoilt the tensors just held: take them in a pass that ends before it can.
+    # The tail has already spoiled the tensors just held: take them in a pass that ends before it can.
     fresh = _record_once(model, layer, call, args, kwargs, stop=True)
     if len(fresh.events) != len(prefix.events):
         raise ReplayError("two passes over the same input did different things")
-    spoilt = [ref.tensor is not None and id(ref.tensor) in prefix.overwritten for ref in prefix.refs()]
-    for ref, was_spoilt in zip(fresh.refs(), spoilt):
-        if was_spoilt and ref.tensor is not None:
+    spoiled = [ref.tensor is not None and id(ref.tensor) in prefix.overwritten for ref in prefix.refs()]
+    for ref, was_spoiled in zip(fresh.refs(), spoiled):
+        if was_spoiled and ref.tensor is not None:
             fresh.overwritten.add(id(ref.tensor))
     fresh.output, fresh.activation_overwritten = prefix.output, prefix.activation_overwritten
     return fresh

@@ -1,7 +1,7 @@
 """Run what follows a layer: the same forward again, its recorded part answered from memory.
 
 Every event before the layer returns its recorded tensor, repeated for each copy of each sample; a tensor that
-nobody held any more when the layer fired is answered by NaN of the right shape and no memory, so that a
+no one held any more when the layer fired is answered by NaN of the right shape and no memory, so that a
 missed dependency cannot pass unnoticed. At the layer the new activation is put in and the rest runs
 untouched.
 """

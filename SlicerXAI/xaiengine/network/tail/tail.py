@@ -34,7 +34,7 @@ __all__ = ["ReplayError", "Tail", "TailRecord", "find_layer", "frozen_parameters
 
 @dataclass
 class _Shape:
-    """What has been learnt about one shape of input: rules of the batch axis, and whether replay is right."""
+    """What has been learned about one shape of input: rules of the batch axis, and whether replay is right."""
 
     rules: BatchRules | None = None
     mode: str = "replay"

@@ -1,6 +1,6 @@
 """Feature maps compared with masks at the masks' resolution, without stretching what cannot matter.
 
-A map stretched linearly over the voxels lies, between neighbouring cells, within the range of those cells. So a block
+A map stretched linearly over the voxels lies, between neighboring cells, within the range of those cells. So a block
 of voxels between 2 (4, 8) cells whose highest cell is at or below a threshold holds no voxel above it. At the 0.99
 quantile this leaves a few percent of the blocks, whose voxels are all computed: the counts are those of the whole
 stretched map.

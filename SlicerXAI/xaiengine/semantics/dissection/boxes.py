@@ -29,13 +29,13 @@ class Box:
     high: tuple[float, ...]
 
     def mask(self, grid: Grid, unit: BoxUnit) -> np.ndarray:
-        """The voxels (I, J, K) whose centres lie in the box."""
+        """The voxels (I, J, K) whose centers lie in the box."""
         inside = np.ones(grid.shape, dtype=bool)
         for axis, (low, high) in enumerate(zip(self.low, self.high)):
-            centres = np.arange(grid.shape[axis]) + 0.5
+            centers = np.arange(grid.shape[axis]) + 0.5
             if unit == "mm":
-                centres = centres * grid.spacing[axis]
-            within = (centres >= low) & (centres < high)
+                centers = centers * grid.spacing[axis]
+            within = (centers >= low) & (centers < high)
             inside &= within.reshape([-1 if other == axis else 1 for other in range(3)])
         return inside
 

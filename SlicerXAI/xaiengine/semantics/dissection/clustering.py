@@ -74,20 +74,20 @@ def _factorised(profiles: Tensor, clusters: int, generator: torch.Generator) -> 
 def _k_means(profiles: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     directions = profiles - profiles.mean(1, keepdim=True)
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    centres = directions[torch.randint(len(directions), (1,), generator=generator)]
-    while len(centres) < clusters:
-        distance = (1 - (directions @ centres.t()).amax(1)).clamp_min(1e-12)
+    centers = directions[torch.randint(len(directions), (1,), generator=generator)]
+    while len(centers) < clusters:
+        distance = (1 - (directions @ centers.t()).amax(1)).clamp_min(1e-12)
         chosen = torch.multinomial(distance.square(), 1, generator=generator)
-        centres = torch.cat([centres, directions[chosen]])
+        centers = torch.cat([centers, directions[chosen]])
     for _ in range(ITERATIONS):
-        label = (directions @ centres.t()).argmax(1)
-        moved = torch.zeros_like(centres).index_add_(0, label, directions)
+        label = (directions @ centers.t()).argmax(1)
+        moved = torch.zeros_like(centers).index_add_(0, label, directions)
         norm = moved.norm(dim=1, keepdim=True)
-        moved = torch.where(norm > 0, moved / norm.clamp_min(1e-30), centres)
-        if torch.allclose(moved, centres):
+        moved = torch.where(norm > 0, moved / norm.clamp_min(1e-30), centers)
+        if torch.allclose(moved, centers):
             break
-        centres = moved
-    return torch.nn.functional.one_hot((directions @ centres.t()).argmax(1), clusters).double()
+        centers = moved
+    return torch.nn.functional.one_hot((directions @ centers.t()).argmax(1), clusters).double()
 
 
 def _largest_first(label: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -170,6 +170,6 @@ def _meaning(terminology: Terminology) -> str:
 
 
 def _code(terminology: Terminology | None) -> str:
-    if terminology is None or terminology == TISSUE:  # what every segment has of which nobody has said anything
+    if terminology is None or terminology == TISSUE:  # what every segment has of which no one has said anything
         return ""
     return f"{terminology.type.scheme}:{terminology.type.value}"

@@ -42,7 +42,7 @@ class DissectionSettings:
 class Dissection:
     """What one layer's units detect. U units, K concepts, N images, B draws.
 
-    ``concept_of_unit`` (U,) is the number of the concept, -1 for unlabelled ones. ``iou``, ``overlap`` (U, K);
+    ``concept_of_unit`` (U,) is the number of the concept, -1 for unlabeled ones. ``iou``, ``overlap`` (U, K);
     ``area`` (U,), ``concept_voxels`` (K,) and ``voxels`` are counts over the cohort. ``low``, ``high`` (U,): 95 %
     interval of each unit's highest IoU; ``units_drawn`` (B, K): detectors in each draw. ``chance`` (K,). ``mean`` and
     ``maximum`` (U,) of the cells' activations; ``dead`` (U,) units that never change. ``top_*`` (U, k): the strongest
@@ -94,7 +94,7 @@ class Dissection:
         return self.iou.max(1) if self.concepts else np.zeros(self.units)
 
     def units_of(self, concept: int) -> np.ndarray:
-        """The numbers of the units that detect a concept (-1: of the unlabelled ones)."""
+        """The numbers of the units that detect a concept (-1: of the unlabeled ones)."""
         return np.flatnonzero(self.concept_of_unit == concept)
 
     def units_per_concept(self) -> np.ndarray:

@@ -58,7 +58,7 @@ def sampled_window(samples: Iterator[tuple[Tensor, BlockGrid]], quantile: float)
 
 
 def _coarsely_stretched(activation: Tensor, grid: BlockGrid) -> Tensor:
-    """(U, points): linear interpolation at a quarter and three quarters between neighbouring cells."""
+    """(U, points): linear interpolation at a quarter and three quarters between neighboring cells."""
     result = activation
     for axis in range(1, activation.ndim):
         if result.shape[axis] < 2 or grid.axes[axis - 1].nodes_per_block == 1:

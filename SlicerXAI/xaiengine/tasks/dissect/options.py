@@ -72,7 +72,7 @@ class DissectOptions(TaskOptions):
         "leave out", "Images without masks", "Left out, or taken as free of every concept."
     )
     quantile: float = option(0.99, "Quantile", "Of each unit's activations, above which it is on.", ge=0.5, le=0.9999)
-    least_iou: float = option(0.04, "Least IoU", "Of a detector.", gt=0, lt=1)
+    least_iou: float = option(0.04, "Minimum IoU", "Of a detector.", gt=0, lt=1)
     clusters: int = option(
         0,
         "Clusters",
@@ -96,7 +96,7 @@ class DissectOptions(TaskOptions):
         advanced=True,
     )
     most_slices: int = option(
-        64, "Most slices", "Of each volume, for models of slices; 0 takes all.", ge=0, advanced=True
+        64, "Maximum slices", "Of each volume, for models of slices; 0 takes all.", ge=0, advanced=True
     )
     sheet_units: int = option(16, "Units in the picture", "Detectors shown with their images.", ge=0, le=64)
     keep: bool = option(True, "Keep", "Keep the dissection for explain-semantics with this model.", advanced=True)

@@ -104,7 +104,7 @@ def _write_dissection(dissection: Dissection, number: int, options: DissectOptio
 
 
 def concept_rows(dissection: Dissection, label_layer: bool = False) -> list[dict[str, Any]]:
-    """A row per concept, those with most units first, then one for the unlabelled units."""
+    """A row per concept, those with most units first, then one for the unlabeled units."""
     low, high = dissection.unit_intervals()
     units = dissection.units_per_concept()
     masks = dissection.kind == "masks"
@@ -129,10 +129,10 @@ def concept_rows(dissection: Dissection, label_layer: bool = False) -> list[dict
             else None,
         }
         rows.append(row)
-    unlabelled = len(dissection.units_of(UNLABELLED))
-    label = f"unlabelled ({dissection.layer})" if label_layer else "unlabelled"
-    share = 100 * unlabelled / dissection.units
-    rows.append({"concept": label, "layer": dissection.layer, "units": unlabelled, "share of units (%)": share})
+    unlabeled = len(dissection.units_of(UNLABELLED))
+    label = f"unlabeled ({dissection.layer})" if label_layer else "unlabeled"
+    share = 100 * unlabeled / dissection.units
+    rows.append({"concept": label, "layer": dissection.layer, "units": unlabeled, "share of units (%)": share})
     return rows
 
 

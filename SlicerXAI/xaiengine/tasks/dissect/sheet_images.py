@@ -61,7 +61,7 @@ def sheet_rows(found: Dissected, dissection: Dissection, units: int, images: int
 
 def _title(dissection: Dissection, unit: int) -> str:
     label = int(dissection.concept_of_unit[unit])
-    name = dissection.concepts[label] if label >= 0 else "unlabelled"
+    name = dissection.concepts[label] if label >= 0 else "unlabeled"
     if dissection.kind != "masks":
         return f"unit {unit}\n{name}"
     return f"unit {unit}\n{name}\nIoU {dissection.best_iou[unit]:.2f}"

@@ -28,7 +28,7 @@ class EvaluateExplanationOptions(TaskOptions):
     checks: list[str] = option(list(CHECK_NAMES), "Checks", f"Any of: {', '.join(CHECK_NAMES)}.", choices=CHECK_NAMES)
     target: str = option("", "Target", "Output that was explained; that of result.json, or the model's own, if empty.")
     against: str = option("", "Against", "The output that it was compared with. May be empty.")
-    most_samples: int = option(3, "Most slices", "Slices checked at most: those with the strongest maps.", ge=1)
+    most_samples: int = option(3, "Maximum slices", "Slices checked at most: those with the strongest maps.", ge=1)
     baseline: Literal["blurred", "mean", "zero", "constant"] = option(
         "blurred", "Baseline", "What hidden voxels are replaced by."
     )

@@ -201,7 +201,7 @@ def _write(found: Evaluation, line: str, title: str, context: Context) -> None:
         )
     if found.cascade is not None:
         stages = [
-            {"randomised down to": layer, "spearman": float(rank), "ssim": float(structure)}
+            {"randomized down to": layer, "spearman": float(rank), "ssim": float(structure)}
             for layer, rank, structure in zip(found.cascade.layers, found.cascade.spearman, found.cascade.ssim)
         ]
         output.table("randomisation.csv", list(stages[0]), stages, "randomisation", "randomisation")

@@ -26,7 +26,7 @@ from ...io.segmentation_files import read_segmentation
 from ...io.volume import Volume, check_volume
 from ...io.volume_files import read_image2d, read_volume
 from ...models.explained_model import ExplainedModel
-from ..counterfactual_cost import foretell_counterfactual
+from ..counterfactual_cost import estimate_counterfactual
 from ..find_directions.finding import known_directions, new_directions, weak_points
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def explain(
     own = float(answer.answer.value(output))
     known = known_directions(setting, model, answer, options, context.seed)
     missing = known is None and options.method != "local"
-    foretell_counterfactual(setting, answer, scan.grid.voxel_count, options, context, missing)
+    estimate_counterfactual(setting, answer, scan.grid.voxel_count, options, context, missing)
     if missing:
         known = new_directions(setting, model, answer, options, context)
     spread = known.values_spread if known else _spread(setting, answer)
@@ -168,9 +168,9 @@ def _series(
     flip = None if turning is None else smallest_flip(along, turning)
     wanted = None
     if options.wanted is not None:
-        sought = float(answer.answer.moved(torch.tensor(options.wanted)))
-        guess = None if direction is None or not direction.slope else (sought - start) / direction.slope
-        wanted = place_of(along, sought, _tolerance(options.wanted, answer, spread), guess)
+        searched = float(answer.answer.moved(torch.tensor(options.wanted)))
+        guess = None if direction is None or not direction.slope else (searched - start) / direction.slope
+        wanted = place_of(along, searched, _tolerance(options.wanted, answer, spread), guess)
         chosen = wanted.shift
         shifts = spread_shifts(options.frames, min(0.0, chosen), max(0.0, chosen))
     else:

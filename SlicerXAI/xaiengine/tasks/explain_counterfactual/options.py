@@ -32,7 +32,9 @@ class ExplainCounterfactualOptions(TaskOptions):
     target: str = option("", "Target", "Output to explain, by name or number; the model's own if empty.")
     against: str = option("", "Against", "Explain the difference to this output. May be empty.")
     decision: float | None = option(
-        None, "Decision", "Probability or value at which the answer turns over; one half for classes if not given."
+        None,
+        "Decision",
+        "The decision threshold: a probability or value; one half for classes if not given.",
     )
     wanted: float | None = option(
         None,
@@ -42,11 +44,11 @@ class ExplainCounterfactualOptions(TaskOptions):
     slice: str = option(
         "middle", "Slice", "Of a volume: its number (from 0), middle, or highest (where the answer is highest)."
     )
-    sides: Literal["both", "towards", "symmetric"] = option(
+    sides: Literal["both", "toward", "symmetric"] = option(
         "both",
         "Sides",
         "both: to either side of the reconstruction, away from the flip only while the generator's images get such "
-        "answers (beyond, the answer wavers); towards: to beyond the flip alone; symmetric: as far to either side.",
+        "answers (beyond, the answer wavers); toward: to beyond the flip alone; symmetric: as far to either side.",
     )
     frames: int = option(11, "Frames", "Images of the series; an odd number.", ge=3, le=101)
     method: Literal["auto", "logistic", "covariance", "ridge", "gradient", "style", "weights", "local"] = option(
@@ -75,7 +77,7 @@ class ExplainCounterfactualOptions(TaskOptions):
     largest_gap: float | None = option(
         None,
         "Largest gap",
-        "Between the answers to scan and reconstruction, above which the result does not speak for this scan; a "
+        "Between the answers to scan and reconstruction, above which the result is not valid for this scan; a "
         "probability of 0.1, or a quarter SD of the answers, if not given.",
         gt=0,
         advanced=True,

@@ -9,7 +9,7 @@ from ...counterfactual.generator_context import check_channels, load_setting
 if TYPE_CHECKING:
     from ..task import Context, Outcome
     from .options import ExplainCounterfactualOptions
-from .explaining import PLAN, region_mask, explain, read_scan
+from .explaining import PLAN, explain, read_scan, region_mask
 
 
 def explain_and_write(options: ExplainCounterfactualOptions, context: Context) -> Outcome:

@@ -24,14 +24,14 @@ class ExplainCounterfactual(Task):
         OutputSpec("figures", "table", "Figures", "What the series shows, in numbers."),
         OutputSpec("film_strip", "image", "Film strip", "The series as a picture."),
         OutputSpec("animation", "image", "Animation", "The series as an animated GIF."),
-        OutputSpec("verdict", "text", "Verdict", "Whether the counterfactual speaks for this scan, in words."),
+        OutputSpec("verdict", "text", "Verdict", "Whether the counterfactual is valid for this scan, in words."),
     )
     values = (
         ValueSpec("explained_target", "Target", "What was explained.", "string"),
         ValueSpec("prediction", "Prediction", "The model's answer to the scan."),
         ValueSpec("reconstructed_prediction", "Prediction, rebuilt", "Its answer to the reconstruction."),
         ValueSpec("gap", "Gap", "Between the two."),
-        ValueSpec("speaks", "Speaks for this scan", "yes or no: whether the gap is within its bound.", "string"),
+        ValueSpec("speaks", "Reconstruction valid", "yes or no: whether the gap is within its bound.", "string"),
         ValueSpec("flip_shift", "Flip shift", "Smallest shift that turns the answer over.", unit="SD"),
         ValueSpec("flip_change", "Flip change", "Mean absolute change of the image at the flip, in the scan's unit."),
         ValueSpec("counterfactual_prediction", "Prediction, changed", "The model's answer to the changed image."),

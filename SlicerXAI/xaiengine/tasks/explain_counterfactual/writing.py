@@ -195,7 +195,7 @@ def _write_figures(
     lines = [
         ("prediction for the scan", values["prediction"], "", ""),
         ("prediction for the reconstruction", values["reconstructed_prediction"], "", ""),
-        ("gap", values["gap"], "", f"at most {bound:.3g} for a counterfactual that speaks for this scan"),
+        ("gap", values["gap"], "", f"at most {bound:.3g} for a valid reconstruction of this scan"),
         ("reconstruction L1", float(inversion.l1[0]) * found.setting.unit, unit, "mean absolute difference"),
         ("reconstruction SSIM", float(inversion.similarity[0]), "", ""),
         ("encoder's L1", float(inversion.encoded_l1[0]) * found.setting.unit, unit, "before the refinement"),

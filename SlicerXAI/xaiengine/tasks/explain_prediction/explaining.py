@@ -269,5 +269,5 @@ def explanation_of(
     for note in result.notes:
         warn(f"{method.title}: {note}" if not note.startswith(method.title) else note)
     if result.is_empty:
-        warn(f"{method.title} is zero everywhere: it finds nothing in this scan that speaks for the {target.name}.")
+        warn(f"{method.title} is zero everywhere: it finds nothing in this scan that supports the {target.name}.")
     return result

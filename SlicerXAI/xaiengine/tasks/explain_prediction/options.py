@@ -48,7 +48,7 @@ class PredictionInputs(TaskOptions):
     methods: list[str] = option(
         ["iba"],
         "Methods",
-        f"One or more of: {METHOD_NAMES}. Not to be relied on alone, their maps hardly heed what the model has "
+        f"One or more of: {METHOD_NAMES}. Not to be relied on alone, their maps barely depends on what the model has "
         f"learned: {MARKED_NAMES}.",
         choices=re.split("[,;] ", METHOD_NAMES),
     )
@@ -89,7 +89,7 @@ class ExplainPredictionOptions(ExplainedOutputOptions, PredictionInputs):
     steps: int = option(
         0, "Steps", "Of integrated gradients; 0 takes as many as completeness needs.", ge=0, advanced=True
     )
-    max_steps: int = option(256, "Most steps", "Of integrated gradients.", ge=2, advanced=True)
+    max_steps: int = option(256, "Maximum steps", "Of integrated gradients.", ge=2, advanced=True)
     samples: int = option(32, "Samples", "Noisy copies of SmoothGrad and GradientShap.", ge=2, advanced=True)
     noise: float = option(
         0.1, "Noise", "SD of SmoothGrad's noise as a part of the image's range.", gt=0, le=2, advanced=True
@@ -101,7 +101,11 @@ class ExplainPredictionOptions(ExplainedOutputOptions, PredictionInputs):
         advanced=True,
     )
     beta: float | None = option(
-        None, "Beta", "Price of a bit; 10 if empty (30 for the inverse of a class).", gt=0, advanced=True
+        None,
+        "Beta",
+        "Weight of the information term; 10 if empty (30 for the inverse of a class).",
+        gt=0,
+        advanced=True,
     )
     gate: Literal["energy", "quantile"] = option(
         "energy", "Gate", "What the deeper layers of the multi-layer map let through.", advanced=True
@@ -116,6 +120,6 @@ class ExplainPredictionOptions(ExplainedOutputOptions, PredictionInputs):
         None, "Regression label", "True value, for the regression loss 'label'.", advanced=True
     )
     extra_maps: bool = option(
-        False, "Further maps", "Also write variance maps, standard errors and the maps of other layers."
+        False, "Additional maps", "Also write variance maps, standard errors and the maps of other layers."
     )
     batch_size: int = option(0, "Batch size", "Inputs per pass; 0 takes what memory allows.", ge=0, advanced=True)

@@ -71,14 +71,14 @@ def display_of(explanation: Explanation) -> dict[str, Any]:
 def _write_map(context: Context, explanation: Explanation, role: str, scan: str) -> None:
     file = f"{role.replace('+', 'p')}.nrrd"
     write_volume(context.output.path(file), explanation.volume(f"{scan} {explanation.title}"))
-    sign = "Positive: speaks for it, negative: against it. " if explanation.signed else ""
+    sign = "Positive: supports it, negative: opposes it. " if explanation.signed else ""
     context.output.add(
         "volume",
         file,
         f"{explanation.title} ({explanation.target})",
         role,
         units=explanation.unit,
-        description=f"What speaks for the {explanation.target}. {sign}{' '.join(explanation.notes)}".strip(),
+        description=f"Evidence for the {explanation.target}. {sign}{' '.join(explanation.notes)}".strip(),
         display=display_of(explanation),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from ...attribution.segmentation.method_list import MARKED, METHODS
 from ...core.options import TaskOptions, given, option
@@ -24,6 +25,8 @@ TargetKind = Literal[
 
 class ExplainSegmentationOptions(TaskOptions):
     """Lengths in mm, positions in RAS."""
+
+    former_names: ClassVar[Mapping[str, str]] = {"mend": "correct"}
 
     volume: str = given("volume", "Scan", "CT or MR: .nrrd, .nii.gz, .mha or a DICOM folder.")
     model: str = given(
@@ -58,7 +61,7 @@ class ExplainSegmentationOptions(TaskOptions):
         "volume", "Baseline scan", "Another scan of the region, for the baseline scan.", required=False, default=""
     )
     channels: list[str] = option(
-        [], "Further channels", "Files of the model's further input channels (MR sequences), in its order."
+        [], "Additional channels", "Files of the model's further input channels (MR sequences), in its order."
     )
     target: TargetKind = option(
         "class",
@@ -91,7 +94,7 @@ class ExplainSegmentationOptions(TaskOptions):
         "feature-ablation, shapley-sampling, kernel-shap, lime, grad-cam, grad-cam++, hires-cam, layer-cam, "
         "xgrad-cam, score-cam, layer-activation, gradient-x-activation, layer-conductance, internal-influence, "
         "layer-integrated-gradients, layer-gradient-shap, layer-deeplift, iba, inverse-iba. Not to be relied on "
-        f"alone, their maps hardly heed what the model has learned: {', '.join(MARKED)}.",
+        f"alone, their maps barely depend on what the model has learned: {', '.join(MARKED)}.",
         choices=tuple(METHODS),
     )
     layers: list[str] = option(
@@ -138,7 +141,9 @@ class ExplainSegmentationOptions(TaskOptions):
     schedule: Literal["converged", "reference"] = option(
         "converged", "Schedule", "Of the bottleneck: until the map rests, or the ten published steps.", advanced=True
     )
-    beta: float | None = option(None, "Beta", "Price of a bit in the bottleneck's loss.", gt=0, advanced=True)
+    beta: float | None = option(
+        None, "Beta", "Weight of the information term in the bottleneck's loss.", gt=0, advanced=True
+    )
     overlap: float | None = option(
         None, "Overlap", "Of the windows; the model's own if not given.", ge=0, lt=1, advanced=True
     )
@@ -147,11 +152,11 @@ class ExplainSegmentationOptions(TaskOptions):
         False, "Structure matrix", "Explain every predicted class, and show which structures each relies on."
     )
     receptive_field: bool = option(
-        True, "Receptive field", "Measure how far the centre of the target looks.", advanced=True
+        True, "Receptive field", "Measure how far the center of the target looks.", advanced=True
     )
-    mend: bool = option(
+    correct: bool = option(
         True,
-        "Mend errors",
-        "For errors: seek the smallest change of the scan that mends them.",
+        "Correct errors",
+        "For errors: seek the smallest change of the scan that corrects them.",
         group="Method options",
     )

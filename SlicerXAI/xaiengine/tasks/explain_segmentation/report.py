@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ...attribution.segmentation.correction import mend, mending_passes
+from ...attribution.segmentation.correction import correct, correction_passes
 from ...attribution.segmentation.estimate import estimate, measure_cost, memory_warning
 from ...attribution.segmentation.explaining import Explaining, MethodSettings, SegmentationMap, check_settings
 from ...attribution.segmentation.method_list import CAUTION, Method, find_methods
@@ -210,7 +210,7 @@ def _within_memory(work, batch: int | None, context: Context, job: Explaining | 
 def _more(
     findings: Findings, options: ExplainSegmentationOptions, job: Explaining, method: Method, context: Context
 ) -> Findings:
-    """The structure matrix, the receptive field, and what would mend errors."""
+    """The structure matrix, the receptive field, and what would correct errors."""
     scan, progress = job.scan, context.progress
     progress.stage(MEASURING)
     if options.receptive_field and scan.model.capabilities.differentiable:
@@ -222,10 +222,10 @@ def _more(
         else:
             findings = replace(findings, matrix=class_matrix(scan, findings.structures, job.settings, method))
     errors = [item for item in job.chosen if item.error]
-    if options.mend and errors and scan.model.capabilities.differentiable:
-        progress.stage("Mending the errors", sum(mending_passes(scan, item)[0] for item in errors))
+    if options.correct and errors and scan.model.capabilities.differentiable:
+        progress.stage("Correcting the errors", sum(correction_passes(scan, item)[0] for item in errors))
         scan.windows.on_windows = progress.advance
-        findings = replace(findings, mendings={item.key: mend(scan, item) for item in errors})
+        findings = replace(findings, corrections={item.key: correct(scan, item) for item in errors})
         scan.windows.on_windows = lambda count: progress.check()
     return findings
 

@@ -36,7 +36,7 @@ def write_findings(found: Findings, context: Context) -> dict[str, Any]:
     _target(found, context)
     _tables(found, names, context)
     context.progress.advance()
-    _mendings(found, context)
+    _corrections(found, context)
     _picture(found, names, context)
     context.progress.advance(2)
     return _values(found)
@@ -92,7 +92,7 @@ def _meaning(item: SegmentationMap) -> str:
     if item.method.family == "bottleneck":
         return "Bits that the segmentation of this structure needs from each voxel."
     return (
-        "Positive: speaks for the explained target; negative: against it."
+        "Positive: supports the explained target; negative: opposes it."
         if item.method.signed
         else ("How much the explained target depends on each place.")
     )
@@ -212,11 +212,11 @@ def _summary(found: Findings, number: int) -> dict[str, Any]:
     return row
 
 
-def _mendings(found: Findings, context: Context) -> None:
+def _corrections(found: Findings, context: Context) -> None:
     scan = found.scan
-    for key, mending in found.mendings.items():
-        values = restore(mending.change.sum(0).numpy(), scan.grid, scan.volume.grid)
-        role, title = f"mending-{key}", f"What would mend {key.replace('-', ' ')}"
+    for key, correction in found.corrections.items():
+        values = restore(correction.change.sum(0).numpy(), scan.grid, scan.volume.grid)
+        role, title = f"correction-{key}", f"What would correct {key.replace('-', ' ')}"
         write_volume(context.output.path(f"{role}.nrrd"), Volume(values, scan.volume.grid, title, "input units"))
         context.output.add(
             "volume",
@@ -224,17 +224,17 @@ def _mendings(found: Findings, context: Context) -> None:
             title,
             role,
             units="input units",
-            description=f"A change of the network's input that mends {mending.mended:.0%} of the error.",
+            description=f"A change of the network's input that corrects {correction.corrected:.0%} of the error.",
             display={
                 "colors": "diverging",
-                "window": [-mending.largest_change, mending.largest_change],
+                "window": [-correction.largest_change, correction.largest_change],
                 "opacity": 0.6,
                 "background": "input",
             },
         )
-        if mending.rows:
+        if correction.rows:
             context.output.table(
-                f"{role}.csv", list(mending.rows[0]), mending.rows, f"{title} (table)", f"{role}-table"
+                f"{role}.csv", list(correction.rows[0]), correction.rows, f"{title} (table)", f"{role}-table"
             )
 
 
@@ -273,6 +273,6 @@ def _values(found: Findings) -> dict[str, Any]:
     for item in found.maps:
         if "total_bits" in item.convergence:
             values.setdefault("total_bits", item.convergence["total_bits"])
-    for key, mending in found.mendings.items():
-        values[f"mended_{key}_percent"] = 100 * mending.mended
+    for key, correction in found.corrections.items():
+        values[f"corrected_{key}_percent"] = 100 * correction.corrected
     return values

@@ -28,7 +28,7 @@ class SemanticInputs(TaskOptions):
 
 
 class ExplainSemanticsOptions(ExplainedOutputOptions, SemanticInputs):
-    most_slices: int = option(16, "Most slices", "Confident slices explained at most.", ge=1, advanced=True)
+    most_slices: int = option(16, "Maximum slices", "Confident slices explained at most.", ge=1, advanced=True)
     layer: str = option("", "Layer", "Layer of the dissection, where there are several.", advanced=True)
     baseline: Literal["blurred", "mean", "zero", "constant", "cohort"] = option(
         "blurred",
@@ -38,7 +38,7 @@ class ExplainSemanticsOptions(ExplainedOutputOptions, SemanticInputs):
     )
     baseline_value: float = baseline_value()
     steps: int = option(0, "Steps", "Of conductance; 0 takes as many as it needs.", ge=0, advanced=True)
-    max_steps: int = option(256, "Most steps", "Of conductance.", ge=2, advanced=True)
+    max_steps: int = option(256, "Maximum steps", "Of conductance.", ge=2, advanced=True)
     clusters: int = option(
         8,
         "Clusters",

@@ -23,7 +23,7 @@ from ...semantics.dissection.store import find_dissection
 from ...semantics.semantic_attribution import (
     COHORT_BASELINE,
     METHODS,
-    UNLABELLED_NAME,
+    UNLABELED_NAME,
     LayerCase,
     concept_shares,
     unit_contributions,
@@ -142,7 +142,7 @@ def _say_what_it_takes(
 def _clusters_of_scan(
     view: ScanView, inputs: torch.Tensor, options: ExplainSemanticsOptions, context: Context
 ) -> Dissection:
-    """Groups of units that respond to the same places of this scan, where nobody has dissected the model."""
+    """Groups of units that respond to the same places of this scan, where no one has dissected the model."""
     model = view.model
     layer = chosen_layers(model, [options.layer], inputs)[0]
     context.warn(
@@ -175,18 +175,18 @@ def _clusters_of_scan(
 
 def _values(explained: SemanticExplanation) -> dict[str, Any]:
     first, bars = explained.found[0], explained.shares[0]
-    named = [bar for bar in bars if bar.concept != UNLABELLED_NAME]
+    named = [bar for bar in bars if bar.concept != UNLABELED_NAME]
     spoke_for = [bar for bar in named if bar.contribution > 0]
     spoke_against = [bar for bar in named if bar.contribution < 0]
     total = sum(abs(bar.contribution) for bar in bars)
-    unlabelled = abs(bars[-1].contribution)
+    unlabeled = abs(bars[-1].contribution)
     return {
         "explained_target": explained.target.name,
         "sentence": explained.sentence,
         "strongest_for": max(spoke_for, key=lambda bar: bar.contribution).concept if spoke_for else "",
         "strongest_against": min(spoke_against, key=lambda bar: bar.contribution).concept if spoke_against else "",
         "target_value": float(first.score.mean()),
-        "unlabelled_share": 100 * unlabelled / total if total else 0.0,
+        "unlabeled_share": 100 * unlabeled / total if total else 0.0,
         "completeness_gap": 100 * first.relative_gap,
         "explained_samples": len(explained.rows),
     }

@@ -32,8 +32,8 @@ class ExplainSemantics(Task):
         ValueSpec("strongest_against", "Strongest against", "The concept that spoke most against it.", "string"),
         ValueSpec("target_value", "Value", "Mean over the explained samples."),
         ValueSpec(
-            "unlabelled_share",
-            "Unlabelled",
+            "unlabeled_share",
+            "Unlabeled",
             "Share of units without a concept in all contributions.",
             unit="%",
         ),

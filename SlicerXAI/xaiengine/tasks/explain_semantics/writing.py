@@ -16,7 +16,7 @@ from ...io.volume_files import write_volume
 from ...semantics.concept_maps import concept_maps
 from ...semantics.dissection.dissection import Dissection
 from ...semantics.dissection.layer_reader import LayerReader
-from ...semantics.semantic_attribution import METHODS, UNLABELLED_NAME, ConceptShare, LayerCase, UnitContributions
+from ...semantics.semantic_attribution import METHODS, UNLABELED_NAME, ConceptShare, LayerCase, UnitContributions
 from ...semantics.sentences import LARGEST_GAP, findings_sentence, gap_sentence
 from ...targets.targets import Target
 from ..explain_prediction.writing import display_of
@@ -149,7 +149,7 @@ def _write_methods(explained: SemanticExplanation, context: Context) -> None:
 
 
 def _write_maps(explained: SemanticExplanation, most: int, context: Context) -> None:
-    bars = [bar for bar in explained.shares[0] if bar.concept != UNLABELLED_NAME and bar.contribution != 0][:most]
+    bars = [bar for bar in explained.shares[0] if bar.concept != UNLABELED_NAME and bar.contribution != 0][:most]
     if not bars:
         return
     view, case, dissection = explained.view, explained.case, explained.dissection

@@ -19,7 +19,7 @@ from ...counterfactual.generator.latent_sample import LatentSample, draw_sample
 from ...counterfactual.generator_context import Setting, check_channels, load_setting
 from ...counterfactual.scalar_output import Answer, choose_answer
 from ...models.explained_model import ExplainedModel
-from ..counterfactual_cost import fitting_seconds, foretell, measure_cost
+from ..counterfactual_cost import estimate_work, fitting_seconds, measure_cost
 
 if TYPE_CHECKING:
     from ..explain_counterfactual.options import ExplainCounterfactualOptions
@@ -62,10 +62,10 @@ def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
     methods = chosen_methods(options.methods, answer.answer.is_class)
 
     def tell(image_seconds: float) -> None:
-        sought = methods, setting.space, settings, options.samples
+        searched = methods, setting.space, settings, options.samples
         cost = measure_cost(setting.space, answer, "gradient" in methods, image_seconds)
-        fitting = fitting_seconds(fitting_operations(*sought))
-        foretell(directions_work(*sought, options.judged), cost, answer, context, fitting)
+        fitting = fitting_seconds(fitting_operations(*searched))
+        estimate_work(directions_work(*searched, options.judged), cost, answer, context, fitting)
 
     found = find_directions(
         setting,

@@ -15,7 +15,9 @@ class FindDirectionsOptions(TaskOptions):
     target: str = option("", "Target", "Output to explain, by name or number; the model's own if empty.")
     against: str = option("", "Against", "Explain the difference to this output. May be empty.")
     decision: float | None = option(
-        None, "Decision", "Probability or value at which the answer turns over; one half for classes if not given."
+        None,
+        "Decision",
+        "The decision threshold: a probability or value; one half for classes if not given.",
     )
     methods: list[str] = option(
         ["auto"],

@@ -24,7 +24,11 @@ class FindDirections(Task):
         ValueSpec("explained_target", "Target", "What was explained.", "string"),
         ValueSpec("auc", "AUC", "Of the first direction's surrogate on held-out latents; classes only."),
         ValueSpec("r2", "R²", "Of the same surrogate."),
-        ValueSpec("flip_rate", "Flip rate", "Part of the judged images whose answer the first direction turns over."),
+        ValueSpec(
+            "flip_rate",
+            "Flip rate",
+            "Part of the judged images whose prediction the first direction takes across the decision threshold.",
+        ),
         ValueSpec("spearman", "Spearman", "Mean rank correlation of shift and answer along the first direction."),
     )
 

@@ -22,5 +22,5 @@ class FitReferenceOptions(TaskOptions):
         "Noise of mean 0, with the deviation of the non-zero activations and never below zero (Demir 2021).",
     )
     maximum_slices: int = option(
-        10000, "Most samples", "Slices used at most, spread evenly over the scans.", ge=2, advanced=True
+        10000, "Maximum samples", "Slices used at most, spread evenly over the scans.", ge=2, advanced=True
     )

@@ -16,7 +16,7 @@ class FitReference(Task):
         "from which the information bottleneck draws its noise."
     )
     Options = FitReferenceOptions
-    foretells = False
+    estimates = False
     outputs = (
         OutputSpec("reference", "data", "Reference statistics", "safetensors file for the model's folder."),
         OutputSpec("scans", "table", "Scans", "The scans used, and those that could not be read, with the reason."),

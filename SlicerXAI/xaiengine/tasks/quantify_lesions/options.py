@@ -49,18 +49,18 @@ class QuantifyLesionsOptions(TaskOptions):
         advanced=True,
     )
     minimum_probability: float | None = option(
-        None, "Least probability", "Slices that the model calls lesion with less than this stay empty.", ge=0, le=1
+        None, "Minimum probability", "Slices that the model calls lesion with less than this stay empty.", ge=0, le=1
     )
     sure_probability: float | None = option(
         None,
         "Sure probability",
-        "A run of neighbouring slices is explained if its best slice reaches this.",
+        "A run of neighboring slices is explained if its best slice reaches this.",
         ge=0,
         le=1,
         advanced=True,
     )
     minimum_extent: float | None = option(
-        None, "Least extent", "Runs of slices that are thinner than this stay empty.", unit="mm", ge=0, advanced=True
+        None, "Minimum extent", "Runs of slices that are thinner than this stay empty.", unit="mm", ge=0, advanced=True
     )
     threshold_method: Literal["calibrated", "otsu", "absolute"] = option(
         "calibrated",
@@ -78,7 +78,9 @@ class QuantifyLesionsOptions(TaskOptions):
         lt=0.5,
         advanced=True,
     )
-    minimum_volume: float | None = option(None, "Least volume", "Smaller components are not lesions.", unit="mL", ge=0)
+    minimum_volume: float | None = option(
+        None, "Minimum volume", "Smaller components are not lesions.", unit="mL", ge=0
+    )
     relative_peak: float | None = option(
         None,
         "Relative peak",
@@ -96,5 +98,7 @@ class QuantifyLesionsOptions(TaskOptions):
         le=300,
     )
     repeats: int = option(1, "Repeats", "Runs with other seeds, for the spread of the burden.", ge=1, le=20)
-    beta: float | None = option(None, "Beta", "Price of a bit in the bottleneck's loss.", gt=0, advanced=True)
+    beta: float | None = option(
+        None, "Beta", "Weight of the information term in the bottleneck's loss.", gt=0, advanced=True
+    )
     memory: float = option(4.0, "Memory", "What the run may use at most.", unit="GB", gt=0.5, advanced=True)

@@ -177,11 +177,11 @@ def lesion_segmentation(found: LesionFindings, name: str) -> Segmentation:
 def slice_rows(found: LesionFindings) -> list[dict[str, Any]]:
     """What the model says of each slice, and how many bits that takes."""
     maps = found.maps
-    centre = (np.array(maps.grid.shape) - 1) / 2.0
+    center = (np.array(maps.grid.shape) - 1) / 2.0
     rows = []
     for number, probability in enumerate(maps.probability):
-        centre[maps.slice_axis] = number
-        place = maps.grid.index_to_ras(centre)
+        center[maps.slice_axis] = number
+        place = maps.grid.index_to_ras(center)
         rows.append(
             {
                 "slice": number,
@@ -249,7 +249,7 @@ def _provenance(
         "model": {"name": model.name, "digest": model.digest, "source": str(model.source), "format": model.format},
         "target": model.labels[target],
         "layer": maps.layer,
-        "layer_centres_measured": maps.cells_measured,
+        "layer_centers_measured": maps.cells_measured,
         "threshold": {
             "value": found.threshold.value,
             "density": found.threshold.value / unit,
@@ -258,7 +258,7 @@ def _provenance(
         },
         "settings": settings.model_dump(mode="json", exclude={"methods"}),
         "slices": {"total": len(maps.probability), "explained": int(maps.explained.sum())},
-        "optimisation_steps": [int(step) for step in maps.steps[maps.explained]],
+        "optimization_steps": [int(step) for step in maps.steps[maps.explained]],
         "lungs": "given" if found.regions.given else "found in the CT",
         "scan": {"name": volume.name, "shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing)},
     }

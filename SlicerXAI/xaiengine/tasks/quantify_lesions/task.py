@@ -19,7 +19,7 @@ class QuantifyLesions(Task):
     outputs = (
         OutputSpec("attribution", "volume", "Attribution map", "What each voxel tells the model, in bits."),
         OutputSpec("lesions", "segmentation", "Lesions", "The lesions found, largest first."),
-        OutputSpec("lungs", "segmentation", "Lungs", "The lungs in which lesions were sought."),
+        OutputSpec("lungs", "segmentation", "Lungs", "The lungs in which lesions were searched for."),
         OutputSpec("table", "table", "Lesion table", "One row for each lesion."),
         OutputSpec("burden", "table", "Burden table", "Lesion volume and burden for each lung or lobe."),
         OutputSpec("picture", "image", "Picture", "Three planes through the largest lesion.", optional=True),

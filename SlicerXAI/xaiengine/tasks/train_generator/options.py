@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from ...core.options import TaskOptions, given, option
 
 
 class TrainGeneratorOptions(TaskOptions):
+    former_names: ClassVar[Mapping[str, str]] = {"licence": "license"}
+
     images: str = given(
         "folder", "Images", "Folder of training images: pictures (.png, .jpg) or volumes (.nrrd, .nii.gz, .mha)."
     )
@@ -39,7 +42,7 @@ class TrainGeneratorOptions(TaskOptions):
         None, "Window, high", "Image value that is shown white; from the images if not given.", group="Images"
     )
     modality: str = option("", "Modality", "What the images are, for the generator's description.", group="Images")
-    licence: str = option("", "Licence", "Of the images, for the generator's description.", group="Images")
+    license: str = option("", "License", "Of the images, for the generator's description.", group="Images")
     mirror: bool = option(
         False, "Mirror", "Left and right may be exchanged (not for chests and brains).", group="Images"
     )
@@ -52,7 +55,7 @@ class TrainGeneratorOptions(TaskOptions):
     steps: int = option(20000, "Steps", "Steps of the training.", ge=1, le=10_000_000)
     batch: int = option(16, "Batch", "Images per step.", ge=2, le=1024)
     width: int = option(16, "Width", "Feature channels at full size; they double with each halving.", ge=4, le=128)
-    maximum_width: int = option(96, "Greatest width", "Feature channels at most.", ge=4, le=1024)
+    maximum_width: int = option(96, "Maximum width", "Feature channels at most.", ge=4, le=1024)
     latent_size: int = option(64, "Latent size", "Numbers of the style latent.", ge=2, le=1024)
     code_channels: int = option(
         6, "Code channels", "Of the spatial code that puts findings in their place; 0 for none.", ge=0, le=64
@@ -82,4 +85,4 @@ class TrainGeneratorOptions(TaskOptions):
     figures_every: int = option(
         5000, "Figures every", "Steps between figures and sample pictures; 0: at the end.", ge=0, advanced=True
     )
-    restart: bool = option(False, "Restart", "Begin anew, even if the output folder holds the state of a training.")
+    restart: bool = option(False, "Restart", "Begin again, even if the output folder holds the state of a training.")

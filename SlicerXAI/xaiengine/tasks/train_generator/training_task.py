@@ -79,7 +79,7 @@ def train_and_write(options: TrainGeneratorOptions, context: Context) -> Outcome
     )
     if options.restart and folder.exists() and not context.only_estimate:
         shutil.rmtree(folder)
-    _foretell(trainer, context)
+    _estimate_work(trainer, context)
     with disk_errors(folder):
         run.resume()
         context.progress.stage("Training", settings.steps)
@@ -160,7 +160,7 @@ def _choice(options: TrainGeneratorOptions) -> FolderChoice:
 
 
 def divided(images: TrainingImages, part: float) -> tuple[TrainingImages, torch.Tensor]:
-    """Images to train on, and evenly spread ones that are not; neighbouring slices of a volume stay alike, though."""
+    """Images to train on, and evenly spread ones that are not; neighboring slices of a volume stay alike, though."""
     count = len(images)
     kept = min(max(_LEAST_HELD_OUT, round(part * count)), _MOST_HELD_OUT, count // 2)
     chosen = torch.linspace(0, count - 1, kept).round().long()
@@ -186,7 +186,7 @@ def _score(
     return score
 
 
-def _foretell(trainer: GeneratorTrainer, context: Context) -> None:
+def _estimate_work(trainer: GeneratorTrainer, context: Context) -> None:
     """Say how long the training takes, from timed steps on a copy of its state."""
     import copy
 
@@ -227,7 +227,7 @@ def _write(
         window=read.window,
         spacing=(options.pixel, options.pixel),
         plane=read.plane,
-        licence=options.licence,
+        license=options.license,
         training=training,
         explained_model=model.digest if model else "",
         target=score.name if score else "",
