@@ -215,7 +215,7 @@ def test_verdict_says_when_the_counterfactual_does_not_speak_for_the_scan():
     figures = series_figures(series, 0, None, None, has_decision=True, unit=1.0, latent_distance=3.0)
     options = {"figures": figures, "wanted": 0.9, "reached": False, "distance_limit": 1.5}
     speaks, text = verdict(gap=0.3, largest_gap=0.1, **options)
-    assert not speaks and "does not speak for this scan" in text
+    assert not speaks and "no valid explanation of this scan" in text
     assert "not reached" in text and "no change" in text and "realism" in text
     assert verdict(gap=0.05, largest_gap=0.1, **options)[0]
     assert not verdict(gap=float("nan"), largest_gap=0.1, **options)[0]

@@ -42,8 +42,8 @@ def test_a_reconstruction_that_changes_the_answer_does_not_speak_for_the_scan(tm
     assert result.status == "finished", result.error
     assert result.values["speaks"] == "no"
     assert result.values["gap"] > 0.1
-    assert "does not speak for this scan" in (tmp_path / "out" / "verdict.txt").read_text(encoding="utf-8")
-    assert any("does not speak" in text for text in result.warnings)
+    assert "no valid explanation of this scan" in (tmp_path / "out" / "verdict.txt").read_text(encoding="utf-8")
+    assert any("no valid explanation" in text for text in result.warnings)
 
 
 def test_an_image_unlike_the_domain_is_refused_with_its_score(tmp_path, generator):

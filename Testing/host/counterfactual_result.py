@@ -24,7 +24,7 @@ from xaiengine.counterfactual.generator_context import Setting
 from xaiengine.io.grid import Grid
 from xaiengine.io.volume import Volume
 from xaiengine.io.volume_files import write_volume
-from xaiengine.tasks.explain_counterfactual import explaining
+from xaiengine.tasks.explain_counterfactual import run as explaining
 
 from host.scan_geometries import IJK_TO_RAS
 

@@ -18,7 +18,7 @@ from xaiengine.counterfactual.generator_context import Setting
 from xaiengine.io.grid import Grid
 from xaiengine.io.volume import Volume
 from xaiengine.io.volume_files import write_volume
-from xaiengine.tasks.explain_counterfactual import explaining
+from xaiengine.tasks.explain_counterfactual import run as explaining
 from xaiengine.tasks.find_directions import finding
 
 SPACE = LinearSpace(mixed=False)

@@ -195,7 +195,7 @@ def _diaphragm(copy: WorkingCopy, chest: _Chest, sides: np.ndarray, middle: floa
         bottom[half] = own[half]
     bottom = np.minimum(_extended(bottom, footprint), _highest_dome(chest, sides > 0))
     size = int(round(DOME_SMOOTHING_MM / copy.spacing))
-    smooth = ndimage.gray_opening(bottom, footprint=_disc(size))
+    smooth = ndimage.grey_opening(bottom, footprint=_disc(size))
     return np.where(footprint, np.minimum(bottom, smooth), np.inf)
 
 
