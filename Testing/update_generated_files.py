@@ -27,6 +27,7 @@ def generated_files() -> dict[Path, str]:
         MODULE / "CMakeLists.txt": module_lists((MODULE / "CMakeLists.txt").read_text(encoding="utf-8")),
         MODULE / "Resources" / "requirements.txt": requirements(),
         MODULE / "Resources" / "tasks.json": task_descriptions(),
+        ROOT / "docs" / "reference" / "options.md": options_reference(),
         ROOT / "CMakeLists.txt": cli_directories((ROOT / "CMakeLists.txt").read_text(encoding="utf-8")),
     }
     for script in cli_scripts():
@@ -66,6 +67,48 @@ def task_descriptions() -> str:
     from xaiengine.app.describe import describe
 
     return json.dumps(describe(), indent=1, ensure_ascii=False) + "\n"
+
+
+def options_reference() -> str:
+    """The documentation's page with every option of every task."""
+    sys.path.insert(0, str(MODULE))
+    from xaiengine.app.describe import describe
+
+    lines = [
+        "# Options of every task",
+        "",
+        "Written by `Testing/update_generated_files.py` from the options themselves.",
+        "",
+    ]
+    for task in describe()["tasks"]:
+        lines += [f"## {task['title']}", "", f"`xaiengine {task['name']}`. {_cell(task['description'])}", ""]
+        lines += ["| option | meaning | default |", "|---|---|---|"]
+        lines += [_option_row(field) for field in task["options"]]
+        lines += ["", "It writes:", "", *[_output_row(item) for item in task["outputs"]], ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _option_row(field: dict) -> str:
+    unit = f" [{field['unit']}]" if field.get("unit") else ""
+    choices = f" One of: {', '.join(map(str, field['choices']))}." if field["type"] == "choice" else ""
+    default = "required" if field.get("required") else _default(field.get("default"))
+    return f"| `--{field['name'].replace('_', '-')}` | {_cell(field['description'])}{unit}{choices} | {default} |"
+
+
+def _default(value: object) -> str:
+    if value in (None, "", []):
+        return ""
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"`{shown}`"
+
+
+def _output_row(item: dict) -> str:
+    optional = " (where it applies)" if item.get("optional") else ""
+    return f"- **{_cell(item['title'])}** ({item['kind']}){optional}: {_cell(item['description'])}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").replace("<", "&lt;").split())
 
 
 def xml_of(script: Path) -> str:
@@ -109,6 +152,7 @@ def main() -> int:
     # Twice, as a generated file that is new belongs into CMake's lists.
     for _ in range(2):
         for path, content in generated_files().items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode("utf-8"))
     return 0
 
