@@ -42,8 +42,8 @@ from xaiengine.core.errors import XAIError
 from xaiengine.core.similarity import spearman
 from xaiengine.evaluation.controls import edge_map, random_map
 from xaiengine.evaluation.curves import GameSetting, deletion, gaps_of_random_maps, insertion
-from xaiengine.evaluation.localisation import found_causes, localisation
-from xaiengine.evaluation.randomisation import layers_with_parameters, randomise
+from xaiengine.evaluation.localization import found_causes, localization
+from xaiengine.evaluation.randomization import layers_with_parameters, randomize
 from xaiengine.targets.targets import ClassTarget, RegressionTarget, Target
 
 LAYERS = ("layer1", "layer2", "layer3")
@@ -132,7 +132,7 @@ def random_case(network: nn.Module, target: Target, inputs: torch.Tensor, refere
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for name in layers_with_parameters(twin):
-            randomise(twin.get_submodule(name))
+            randomize(twin.get_submodule(name))
     statistics = {layer: own_statistics(twin, layer, references) for layer in LAYERS}
     return make_case(twin, target, inputs, statistics)
 
@@ -175,7 +175,7 @@ def _rank_correlation(method: Method, maps: np.ndarray, twin: Case) -> float:
 
 def score(figures: Figures, maps: np.ndarray, scans: list[PlantedScan], games: list, random_gaps: list) -> None:
     for values, scan, game, gaps in zip(maps, scans, games, random_gaps):
-        found = localisation(values, scan.truth)
+        found = localization(values, scan.truth)
         figures.ehr.append(found.effective_heat_ratio)
         figures.precision.append(found.average_precision)
         figures.pointing.append(found.pointing)

@@ -88,7 +88,8 @@ def test_of_checks_of_a_map(tmp_path):
 
 
 def test_a_task_whose_cost_shows_only_on_the_way_is_not_run(tmp_path):
-    """The folder of scans is not even looked at."""
+    """The folder of scans is not even looked into."""
+    (tmp_path / "none").mkdir()
     job = Job(
         task="fit-reference",
         model="bright ball",

@@ -66,16 +66,16 @@ def test_a_true_map_passes_and_its_method_is_known_from_its_result(tmp_path, spa
         "sensitivity-n",
         "infidelity",
         "sensitivity-max",
-        "randomisation",
+        "randomization",
         "run to run",
-        "localisation",
+        "localization",
     }
-    for name in ("insertion-deletion", "sensitivity-n", "infidelity", "run to run", "localisation"):
+    for name in ("insertion-deletion", "sensitivity-n", "infidelity", "run to run", "localization"):
         assert checks[name]["result"] == "passed", checks[name]
     assert float(checks["insertion-deletion"]["value"]) > float(checks["insertion-deletion"]["edge map"])
     assert result.values["checks_done"] == 8
     roles = {item.role for item in result.artifacts}
-    assert roles == {"checks", "curves", "curves-chart", "randomisation", "verdict", "picture"}
+    assert roles == {"checks", "curves", "curves-chart", "randomization", "verdict", "picture"}
 
 
 def test_checks_that_explain_again_average_over_the_samples_with_most_of_the_map():
@@ -92,10 +92,10 @@ def test_checks_that_explain_again_average_over_the_samples_with_most_of_the_map
     together = checks_on([0, 1, 2, 3, 4], 3)
     assert together.judged == [1, 3, 4]
     alone = [checks_on([row], 1) for row in together.judged]
-    together.randomisation()
+    together.randomization()
     expected = []
     for item in alone:
-        item.randomisation()
+        item.randomization()
         expected.append(item.cascade.spearman)
     np.testing.assert_allclose(together.cascade.spearman, np.mean(expected, axis=0))
     assert together.sensitivity_max().value == max(item.sensitivity_max().value for item in alone)
@@ -136,7 +136,7 @@ def test_the_network_is_left_as_it_was(tmp_path):
     model = model_of(**MODEL)
     path = explained(tmp_path, model, method="saliency")
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
-    checks = ["randomisation", "sensitivity_max"]
+    checks = ["randomization", "sensitivity_max"]
     run(tmp_path, "evaluate-explanation", model, explanation=path, checks=checks, **QUICK)
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.network.parameters())
@@ -176,10 +176,10 @@ def test_bad_input_is_refused_with_a_remedy(tmp_path, options, message):
 
 def test_the_verdict_is_decided_by_the_decisive_checks():
     good = Check("insertion-deletion", 0.5, 0.1, "")
-    insane = Check("randomisation", 0.6, 0.2, "", above=False)
+    insane = Check("randomization", 0.6, 0.2, "", above=False)
     weak = Check("tiles", 0.0, 0.1, "")
     assert "can be trusted" in verdict_line("map", [good])
     assert "do not rely" in verdict_line("map", [good, insane])
     assert "mostly faithful" in verdict_line("map", [good, good, weak])
     assert "doubtful" in verdict_line("map", [good, weak])
-    assert "randomisation (0.60 ≥ 0.20)" in verdict_line("map", [insane])
+    assert "randomization (0.60 ≥ 0.20)" in verdict_line("map", [insane])

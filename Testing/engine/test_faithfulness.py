@@ -10,8 +10,8 @@ from xaiengine.core.errors import InputError, ModelError
 from xaiengine.core.similarity import spearman, structural_similarity, top_overlap
 from xaiengine.evaluation.controls import edge_map, random_map, smoothness_of
 from xaiengine.evaluation.curves import GameSetting, deletion, insertion, insertion_deletion, ranks_of, tile_curves
-from xaiengine.evaluation.localisation import average_precision, effective_heat_ratio, found_causes, localisation
-from xaiengine.evaluation.randomisation import cascading_randomisation
+from xaiengine.evaluation.localization import average_precision, effective_heat_ratio, found_causes, localization
+from xaiengine.evaluation.randomization import cascading_randomization
 from xaiengine.evaluation.sensitivity import infidelity, run_to_run, sensitivity_max, sensitivity_n
 from xaiengine.targets.targets import ClassTarget
 
@@ -146,12 +146,12 @@ def test_effective_heat_ratio_by_hand():
     assert effective_heat_ratio(values, truth) == pytest.approx(0.05 * (1 / 1.5 + 1) + 0.9)
 
 
-def test_localisation_by_hand():
+def test_localization_by_hand():
     truth = np.zeros((4, 4), bool)
     truth[0, :2] = True
     values = np.zeros((4, 4))
     values[0, 0], values[3, 3], values[0, 1] = 1.0, 0.8, 0.6
-    found = localisation(values, truth)
+    found = localization(values, truth)
     assert (found.pointing, found.top) == (1, 0.5)
     assert found.iou == pytest.approx(2 / 3) and found.dice == pytest.approx(0.8)
     assert found.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
@@ -172,7 +172,7 @@ def test_found_causes_counts_both_or_one():
 
 def test_empty_truth_is_refused():
     with pytest.raises(InputError, match="marks no voxel"):
-        localisation(np.ones((3, 3)), np.zeros((3, 3)))
+        localization(np.ones((3, 3)), np.zeros((3, 3)))
 
 
 def test_similarities_equal_scipy_and_skimage():
@@ -197,23 +197,23 @@ def test_smoothness_is_recovered_from_a_map():
     assert smoothness_of(random_map((96, 96), 3)) < 0.3
 
 
-def test_an_edge_map_survives_randomisation_and_a_weight_map_does_not():
+def test_an_edge_map_survives_randomization_and_a_weight_map_does_not():
     network, inputs = seeded(SmallClassifier, 2), images((1, 1, 24, 24))
 
     def from_weights(model):
         with torch.no_grad():
             return model.early[0](inputs)[0, 0].numpy()
 
-    assert not cascading_randomisation(lambda model: edge_map(inputs[0, 0].numpy()), network, runs=1).passed
+    assert not cascading_randomization(lambda model: edge_map(inputs[0, 0].numpy()), network, runs=1).passed
     noise = lambda model: random_map((24, 24), int(1e6 * abs(float(model.head.weight[0, 0].detach()))))  # noqa: E731
-    assert cascading_randomisation(noise, network, runs=2).passed
-    found = cascading_randomisation(from_weights, network, stages=4, runs=1)
+    assert cascading_randomization(noise, network, runs=2).passed
+    found = cascading_randomization(from_weights, network, stages=4, runs=1)
     assert found.layers[-1] == "early.0"
     np.testing.assert_allclose(found.spearman[:-1], 1)  # only the last stage reaches the first layer
 
 
-def test_randomisation_leaves_the_network_as_it_was():
+def test_randomization_leaves_the_network_as_it_was():
     network = seeded(SmallClassifier, 2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    cascading_randomisation(lambda model: np.ones((4, 4)), network, runs=1)
+    cascading_randomization(lambda model: np.ones((4, 4)), network, runs=1)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

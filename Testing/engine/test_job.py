@@ -38,7 +38,10 @@ def write_task(monkeypatch):
 
 
 def job_in(folder, **changes):
-    return Job(**{"task": "write", "inputs": {"volume": "ct.nrrd"}, "output": str(folder / "out"), **changes})
+    scan = folder / "given" / "ct.nrrd"
+    scan.parent.mkdir(exist_ok=True)
+    scan.touch()
+    return Job(**{"task": "write", "inputs": {"volume": str(scan)}, "output": str(folder / "out"), **changes})
 
 
 def files_of(folder):
@@ -53,7 +56,7 @@ def test_a_finished_job_leaves_its_artifacts_and_result(tmp_path, write_task):
     stored = read_result(tmp_path / "out")
     assert stored == result
     assert stored.warnings == ["only a test"] and stored.provenance["seed"] == 7
-    assert stored.provenance["options"] == {"volume": "ct.nrrd", "size": 2.5}
+    assert stored.provenance["options"] == {"volume": str(tmp_path / "given" / "ct.nrrd"), "size": 2.5}
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_broken_torch_is_told_from_other_errors(engine_with_broken_torch, tmp_
         answer = receive(engine)
         assert (answer["event"], answer["kind"]) == ("error", "torch")
         assert "libcublas.so.12" in answer["message"] and answer["remedy"]
-    job = {"task": "quantify-lesions", "inputs": {"volume": "scan.nrrd"}, "output": str(tmp_path / "o")}
+    job = {"task": "quantify-lesions", "inputs": {"volume": str(tmp_path)}, "output": str(tmp_path / "o")}
     send(engine, {"id": 3, "command": "run", "job": job})
     assert receive(engine)["event"] == "started"
     error = receive(engine)["result"]["error"]

@@ -191,7 +191,7 @@ def test_an_explanation_is_checked(gui, real_panel, scene, screenshot):
     set_model(panel, "lung_lesion_slice_classifier")
     checks = panel.page.editor("checks")
     for name in list(checks.value()):
-        if name not in ("insertion_deletion", "randomisation"):
+        if name not in ("insertion_deletion", "randomization"):
             check_item(checks.widget, name)
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""

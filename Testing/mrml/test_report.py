@@ -143,7 +143,7 @@ def test_a_failed_job_is_told_with_its_remedy(tmp_path):
 
 def test_the_verdict_stands_out_and_checks_are_marked():
     section = Section("Evaluate", verdict="The map holds.")
-    section.tables = [TableText("Checks", ["check", "result"], [["tiles", "passed"], ["randomisation", "failed"]])]
+    section.tables = [TableText("Checks", ["check", "result"], [["tiles", "passed"], ["randomization", "failed"]])]
     page = Page(pageText([section], "Evaluate", "today"))
     classes = {attributes.get("class") for _, attributes in page.elements}
     assert {"verdict", "good", "bad"} <= classes

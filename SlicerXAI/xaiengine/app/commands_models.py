@@ -36,7 +36,12 @@ def inspect_command(arguments: Sequence[str] | None = None) -> int:
 
     from dataclasses import replace
 
-    from ..models import load_model
+    from ..core.errors import InputError
+    from ..models import find_model, load_model
+
+    find_model(chosen.model)  # what is missing is said before torch is imported
+    if chosen.image and not chosen.image.exists():
+        raise InputError(f"{chosen.image} does not exist.", "Check the path, or choose the file again.")
     from .inspection import inspect_image, inspect_model
 
     model = load_model(chosen.model, trust=chosen.trust_model)

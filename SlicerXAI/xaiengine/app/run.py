@@ -24,6 +24,7 @@ from ..core.torch_problem import torch_problem
 from ..models.session import Session
 from ..tasks import Context, Outcome, Task, find_task
 from ..tasks.task import EnoughKnown, Expected
+from .early_checks import check_early
 
 VERSIONED = ("torch", "monai", "captum", "numpy", "scipy")
 
@@ -45,6 +46,8 @@ def run_job(
         output = OutputFolder(Path(job.output))
         task = find_task(job.task)
         options = task_options(task, job)
+        check_early(options, job.device, models=session is None)
+        task.check(options)
         context = Context(
             output=output,
             device=_device(job.device),

@@ -21,7 +21,7 @@ class Method:
 
     ``run`` gives a map (N, C or 1, spatial...) on the input's voxels. ``passes`` estimates the forward passes per
     job, a backward pass counted as two. ``signed`` maps have evidence against the target below 0. ``sane`` is False
-    for methods that fail the randomisation check; ``caution`` says why. ``sane_on_values`` is False for those that
+    for methods that fail the randomization check; ``caution`` says why. ``sane_on_values`` is False for those that
     fail it on regression models (planted scans, rank correlation above 0.2).
     """
 

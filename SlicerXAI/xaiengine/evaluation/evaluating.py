@@ -19,8 +19,8 @@ from .check_names import CHECK_NAMES
 from .controls import edge_map, random_map, smoothness_of
 from .curves import ONE_IN_TWENTY, Curve, GameSetting, insertion_deletion, tile_curves
 from .evaluation_budget import RANDOM_ORDERS, Effort
-from .localisation import localisation
-from .randomisation import Cascade
+from .localization import localization
+from .randomization import Cascade
 from .repeated_checks import REPEATED_CHECKS, RepeatedChecks
 from .sensitivity import infidelity, sensitivity_n
 from .verdict import Check
@@ -39,8 +39,8 @@ class Evaluation:
 class Evaluator:
     """Checks the maps of a case's samples (m, spatial...).
 
-    ``method`` is needed by the checks that explain again (sensitivity-max, randomisation, run to run); without it
-    they are left out. ``truth`` (m, spatial...) boolean is needed by localisation.
+    ``method`` is needed by the checks that explain again (sensitivity-max, randomization, run to run); without it
+    they are left out. ``truth`` (m, spatial...) boolean is needed by localization.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Evaluator:
     def can(self, name: str) -> bool:
         if name in REPEATED_CHECKS:
             return self.repeated is not None
-        return name != "localisation" or self.truth is not None
+        return name != "localization" or self.truth is not None
 
     def passes(self, name: str) -> float:
         """Forward passes that a check takes, for progress."""
@@ -108,7 +108,7 @@ class Evaluator:
             "tiles": 2.0 * effort.steps * (RANDOM_ORDERS + 2) * samples,
             "sensitivity_n": 8.0 * effort.subsets * 3 * samples,
             "infidelity": 3.0 * effort.perturbations * samples,
-            "localisation": 1.0,
+            "localization": 1.0,
         }[name]
 
     def seconds_per_pass(self) -> float:
@@ -212,7 +212,7 @@ class Evaluator:
             edges=_mean([item.scaled for item in measured(self.edges())]),
         )
 
-    def localisation(self) -> Check:
+    def localization(self) -> Check:
         rows = [row for row in range(len(self.maps)) if self.truth[row].any() and not self.truth[row].all()]
         if not rows:
             raise ModelError(
@@ -220,14 +220,14 @@ class Evaluator:
             )
 
         def ratios(maps: np.ndarray) -> float:
-            return _mean([localisation(maps[row], self.truth[row]).effective_heat_ratio for row in rows])
+            return _mean([localization(maps[row], self.truth[row]).effective_heat_ratio for row in rows])
 
         noise = [random_map(values.shape, self.case.seed, smoothness_of(values)) for values in self.maps]
         noise = np.stack([np.maximum(values, 0) for values in noise])
         chance, edges = ratios(noise), ratios(np.stack(self.edges()))
-        figures = [localisation(self.shown()[row], self.truth[row]) for row in rows]
+        figures = [localization(self.shown()[row], self.truth[row]) for row in rows]
         return Check(
-            "localisation",
+            "localization",
             _mean([item.effective_heat_ratio for item in figures]),
             max(chance, edges),
             f"Heat lies in the given truth (effective heat ratio; average precision "

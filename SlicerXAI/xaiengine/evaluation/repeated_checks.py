@@ -17,11 +17,11 @@ from ..attribution.feature_maps import explainable
 from ..attribution.method import Method
 from ..core.progress import Progress, RepeatedProgress
 from .evaluation_budget import Effort
-from .randomisation import CASCADE_STAGES, FAITHFUL_SPEARMAN, Cascade, cascading_randomisation, layers_with_parameters
+from .randomization import CASCADE_STAGES, FAITHFUL_SPEARMAN, Cascade, cascading_randomization, layers_with_parameters
 from .sensitivity import run_to_run, sensitivity_max
 from .verdict import Check
 
-REPEATED_CHECKS = ("sensitivity_max", "randomisation", "run_to_run")
+REPEATED_CHECKS = ("sensitivity_max", "randomization", "run_to_run")
 REPEATABLE_SPEARMAN = 0.9
 STABLE_CHANGE = 1.0
 
@@ -51,7 +51,7 @@ class RepeatedChecks:
         stages = min(CASCADE_STAGES, len(layers_with_parameters(self.case.network)))
         return {
             "sensitivity_max": effort.draws + 1,
-            "randomisation": stages * effort.models + 1,
+            "randomization": stages * effort.models + 1,
             "run_to_run": effort.seeds,
         }.get(name, 0)
 
@@ -77,10 +77,10 @@ class RepeatedChecks:
             error=abs(largest - fmean([item.mean for item in found])),
         )
 
-    def randomisation(self) -> Check:
+    def randomization(self) -> Check:
         network, runs = self.case.network, self.effort.models
         found = [
-            cascading_randomisation(
+            cascading_randomization(
                 lambda twin, row=row: self.again(row, network=twin), network, runs=runs, seed=self.case.seed
             )
             for row in self.judged
@@ -92,7 +92,7 @@ class RepeatedChecks:
             error=fmean([item.error for item in found]),
         )
         return Check(
-            "randomisation",
+            "randomization",
             self.cascade.final,
             FAITHFUL_SPEARMAN,
             f"The map of a model with random weights is a different one (rank correlation with it"

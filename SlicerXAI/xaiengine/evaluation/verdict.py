@@ -49,12 +49,12 @@ class Check:
 def verdict_line(title: str, checks: Sequence[Check]) -> str:
     """One sentence for readers who know none of the measures.
 
-    A map that fails the randomisation check, or tells no more than a random map, is called unfaithful whatever else
+    A map that fails the randomization check, or tells no more than a random map, is called unfaithful whatever else
     it passes; otherwise the share of passed checks decides.
     """
     passed = [check for check in checks if check.passed]
     failed = [check for check in checks if not check.passed]
-    decisive = [check for check in failed if check.name in ("insertion-deletion", "randomisation")]
+    decisive = [check for check in failed if check.name in ("insertion-deletion", "randomization")]
     if not checks:
         return f"{title}: nothing was checked."
     if not failed:

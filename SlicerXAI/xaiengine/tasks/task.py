@@ -110,6 +110,12 @@ class Task(ABC):
     estimates: ClassVar[bool] = True
     """Whether it tells :meth:`Context.expect` what it takes."""
 
+    def check(self, options: TaskOptions) -> None:  # noqa: B027 - most tasks have nothing to add
+        """Refuse options that cannot work, before torch is imported: names of methods or checks that do not exist.
+
+        Raises OptionError.
+        """
+
     @abstractmethod
     def run(self, options: TaskOptions, context: Context) -> Outcome:
         """Do the work: write artifacts through ``context.output`` and return the values."""

@@ -15,7 +15,7 @@ class EvaluateExplanationOptions(TaskOptions):
     truth: str = given(
         "segmentation",
         "Truth",
-        "Where the cause is known to lie, for the check localisation. May be empty.",
+        "Where the cause is known to lie, for the check localization. May be empty.",
         required=False,
         default="",
     )
@@ -38,6 +38,6 @@ class EvaluateExplanationOptions(TaskOptions):
     subsets: int = option(100, "Subsets", "Per number of voxels, of sensitivity-n.", ge=10, advanced=True)
     perturbations: int = option(128, "Perturbations", "Of infidelity.", ge=20, advanced=True)
     draws: int = option(6, "Draws", "Changed images of sensitivity-max.", ge=1, advanced=True)
-    random_models: int = option(2, "Random models", "Of the randomisation check.", ge=1, advanced=True)
+    random_models: int = option(2, "Random models", "Of the randomization check.", ge=1, advanced=True)
     seeds: int = option(3, "Seeds", "Of the check run to run.", ge=2, advanced=True)
     tile: int = option(8, "Tile", "Side of the tiles.", unit="voxels", ge=1, advanced=True)

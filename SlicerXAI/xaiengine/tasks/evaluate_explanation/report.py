@@ -12,9 +12,9 @@ import numpy as np
 from ...attribution.methods import Method, find_method
 from ...core.cancellation import interruptibly
 from ...core.console import duration
-from ...core.errors import InputError, OptionError
+from ...core.errors import InputError
 from ...core.job import RESULT_NAME, read_result, write_text_atomically
-from ...evaluation.check_names import CHECK_NAMES
+from ...evaluation.check_names import checked_names
 from ...evaluation.curves import Curve
 from ...evaluation.evaluating import Evaluation, Evaluator
 from ...evaluation.evaluation_budget import Effort
@@ -73,9 +73,9 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
     settings = explanation_options(options, origin)
     evaluator, rows = make_evaluator(view, options, settings, method, context)
     left_out = [name for name in names if not evaluator.can(name)]
-    if left_out and ("checks" in options.model_fields_set or left_out != ["localisation"]):
+    if left_out and ("checks" in options.model_fields_set or left_out != ["localization"]):
         context.warn(
-            f"Left out: {', '.join(left_out)}. Localisation needs the truth; sensitivity_max, randomisation and "
+            f"Left out: {', '.join(left_out)}. Localization needs the truth; sensitivity_max, randomization and "
             "run_to_run need the method that made the map."
         )
     passes = {name: evaluator.passes(name) for name in names if evaluator.can(name)}
@@ -100,16 +100,6 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
             "method": method.name if method else "",
         },
     )
-
-
-def checked_names(names: list[str]) -> list[str]:
-    """The checks of a list. Raises OptionError for an unknown name or an empty list."""
-    plain = [name.strip().lower().replace("-", "_") for name in names if name.strip()]
-    unknown = [name for name in plain if name not in CHECK_NAMES]
-    if unknown or not plain:
-        found = f"There is no check called {unknown[0]!r}." if unknown else "No check was named."
-        raise OptionError(found, f"Choose from {', '.join(CHECK_NAMES)}.")
-    return plain
 
 
 def explanation_options(options: EvaluateExplanationOptions, origin: Origin) -> ExplainPredictionOptions:
@@ -204,7 +194,7 @@ def _write(found: Evaluation, line: str, title: str, context: Context) -> None:
             {"randomized down to": layer, "spearman": float(rank), "ssim": float(structure)}
             for layer, rank, structure in zip(found.cascade.layers, found.cascade.spearman, found.cascade.ssim)
         ]
-        output.table("randomisation.csv", list(stages[0]), stages, "randomisation", "randomisation")
+        output.table("randomization.csv", list(stages[0]), stages, "randomization", "randomization")
     write_text_atomically(output.path("verdict.txt"), line + "\n")
     output.add("text", "verdict.txt", "verdict", "verdict", description=line)
     if draw_evaluation(output.path("picture.png"), found, title):

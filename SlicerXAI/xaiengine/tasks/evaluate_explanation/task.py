@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...core.options import TaskOptions
+from ...evaluation.check_names import checked_names
 from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import EvaluateExplanationOptions
 
@@ -20,7 +22,7 @@ class EvaluateExplanation(Task):
     outputs = (
         OutputSpec("checks", "table", "Checks", "Each measure with error, controls, threshold and result."),
         OutputSpec("curves", "table", "Curves", "Insertion, deletion and tiles.", optional=True),
-        OutputSpec("randomisation", "table", "Randomisation", "Similarity after each stage.", optional=True),
+        OutputSpec("randomization", "table", "Randomization", "Similarity after each stage.", optional=True),
         OutputSpec("verdict", "text", "Verdict", "One line for readers."),
         OutputSpec("picture", "image", "Picture", "The curves."),
     )
@@ -29,6 +31,9 @@ class EvaluateExplanation(Task):
         ValueSpec("checks_passed", "Checks passed", "How many.", "integer"),
         ValueSpec("checks_done", "Checks done", "How many.", "integer"),
     )
+
+    def check(self, options: TaskOptions) -> None:
+        checked_names(options.checks)
 
     def run(self, options: EvaluateExplanationOptions, context: Context) -> Outcome:
         from .report import evaluate_and_write

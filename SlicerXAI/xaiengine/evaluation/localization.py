@@ -15,7 +15,7 @@ QUANTILES = np.linspace(0, 1, 11)
 
 
 @dataclass(frozen=True)
-class Localisation:
+class Localization:
     """Figures in 0..1, high is good.
 
     ``pointing``: 1 if the highest voxel lies in the truth. ``top``: share of the |truth| highest voxels that lie in
@@ -32,7 +32,7 @@ class Localisation:
     effective_heat_ratio: float
 
 
-def localisation(values: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> Localisation:
+def localization(values: np.ndarray, truth: np.ndarray, threshold: float = 0.5) -> Localization:
     """All figures of a map against the truth. Raises InputError when the truth is empty or everything."""
     values, truth = np.asarray(values, dtype=np.float64), np.asarray(truth, dtype=bool)
     check_truth(truth, values.shape)
@@ -40,7 +40,7 @@ def localisation(values: np.ndarray, truth: np.ndarray, threshold: float = 0.5) 
     inside = truth.ravel()[highest(values, int(truth.sum()))]
     marked = unit_range(values) >= threshold if values.max() > values.min() else np.zeros_like(truth)
     both, either = float((marked & truth).sum()), float((marked | truth).sum())
-    return Localisation(
+    return Localization(
         pointing=float(truth[peak]) if values.max() > values.min() else 0.0,
         top=float(inside.mean()),
         iou=both / either,

@@ -42,24 +42,24 @@ class Cascade:
         return self.final < FAITHFUL_SPEARMAN
 
 
-def cascading_randomisation(
+def cascading_randomization(
     explain: Callable[[nn.Module], np.ndarray],
     network: nn.Module,
     stages: int = CASCADE_STAGES,
     runs: int = 3,
     seed: int = 0,
 ) -> Cascade:
-    """Randomise the layers of a copy from the last to the first in ``stages`` steps (Adebayo 2018).
+    """Randomize the layers of a copy from the last to the first in ``stages`` steps (Adebayo 2018).
 
     ``explain`` takes a network to a map (spatial...). Layers with ``reset_parameters`` are initialized again, others
     draw from a normal distribution of the same mean and SD. A map that is zero or cannot be made after
-    randomisation counts as uncorrelated.
+    randomization counts as uncorrelated.
 
     Raises ModelError when the network has no parameters.
     """
     names = layers_with_parameters(network)
     if not names:
-        raise ModelError("The model has no parameters to randomise.", "Leave out the randomisation check.")
+        raise ModelError("The model has no parameters to randomize.", "Leave out the randomization check.")
     groups = [list(group) for group in np.array_split(np.array(names[::-1], dtype=object), min(stages, len(names)))]
     reference = np.abs(explain(network))
     ranks = np.zeros((runs, len(groups)))
@@ -70,7 +70,7 @@ def cascading_randomisation(
             torch.manual_seed(seed + run)
             for stage, group in enumerate(groups):
                 for name in group:
-                    randomise(twin.get_submodule(name))
+                    randomize(twin.get_submodule(name))
                 found = _map_or_zero(explain, twin, reference.shape)
                 ranks[run, stage] = spearman(reference, found)
                 structures[run, stage] = structural_similarity(reference, found)
@@ -92,8 +92,8 @@ def layers_with_parameters(network: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def randomise(module: nn.Module) -> None:
-    """Initialise a module again from the global generator; normalization layers also forget their statistics."""
+def randomize(module: nn.Module) -> None:
+    """Initialize a module again from the global generator; normalization layers also forget their statistics."""
     if hasattr(module, "reset_parameters"):
         module.reset_parameters()
         return
