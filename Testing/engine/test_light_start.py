@@ -66,8 +66,8 @@ def test_descriptions_need_no_torch(arguments):
         (["explain-segmentation", SCAN, "--model", "vessel_segmentation", "--device", "gpu"], "device called 'gpu'"),
         (["fit-reference", "no_folder", "--model", "vessel_segmentation"], "no folder no_folder"),
         (
-            ["evaluate-explanation", SCAN, "--model", "vessel_segmentation", "--explanation", SCAN, "--checks", "luck"],
-            "no check called 'luck'",
+            ["evaluate-explanation", SCAN, "--explanation", SCAN, "--model", "vessel_segmentation", "--checks", "x"],
+            "no check called 'x'",
         ),
         (["run", "no_job.json"], "no job file"),
         (["inspect", "no_model"], "no model 'no_model'"),
