@@ -1,6 +1,6 @@
 """CPU seconds of what should answer at once, beside an import of torch in the same run.
 
-    python Testing/run.py benchmark start
+python Testing/run.py benchmark start
 """
 
 from __future__ import annotations
