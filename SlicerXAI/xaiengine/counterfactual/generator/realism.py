@@ -104,7 +104,7 @@ def identity(
     with torch.no_grad():
         white = geometry.whiten(space.encode(torch.cat([reconstruction[None], frames])))
     if direction is not None:
-        along = geometry.whiten(geometry.mean + direction[None])[0]
+        along = geometry.whiten(geometry.mean + direction[None].to(geometry.mean))[0]
         along = along / along.norm().clamp_min(1e-12)
         white = white - (white @ along)[:, None] * along
     own, others = white[0].cpu().numpy(), white[1:].cpu().numpy()
