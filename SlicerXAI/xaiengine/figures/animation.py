@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from ..core.atomic import written_whole
+from ..core.number_text import beside
 from ..counterfactual.series.difference import window_of
-from .film_strip import DIVERGING, picture_of
+from .film_strip import picture_of
+from .style import DIVERGING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,16 +26,21 @@ BACKGROUND, TEXT = (16, 16, 20), (232, 232, 232)
 
 
 def write_animation(
-    path: Path, series: Series, shown: torch.Tensor, answer_name: str, milliseconds: int = 220
+    path: Path,
+    series: Series,
+    shown: torch.Tensor,
+    answer_name: str,
+    milliseconds: int = 220,
+    decision: float | None = None,
 ) -> Path:
-    """Write a GIF that runs from the lowest to the highest shift and back, for ever."""
+    """Write a GIF that runs from the lowest to the highest shift and back, for ever; its images say SYNTHETIC."""
     window = window_of(series.differences)
     frames = [
         _frame(
             series.frames[number],
             series.differences[number],
             window,
-            f"{answer_name} {float(shown[number]):.2f}   ({float(series.shifts[number]):+.1f} SD)",
+            f"{answer_name} {beside(float(shown[number]), decision)}   ({float(series.shifts[number]):+.1f} SD)",
         )
         for number in range(len(series.frames))
     ]
@@ -60,5 +67,8 @@ def _frame(image: torch.Tensor, difference: torch.Tensor, window: float, caption
     whole = Image.new("RGB", (2 * size[0] + 6, size[1] + CAPTION_PIXELS), BACKGROUND)
     whole.paste(left, (0, CAPTION_PIXELS))
     whole.paste(right, (size[0] + 6, CAPTION_PIXELS))
-    ImageDraw.Draw(whole).text((8, 9), caption, fill=TEXT)
+    draw = ImageDraw.Draw(whole)
+    draw.text((8, 9), caption, fill=TEXT)
+    place = (size[0] // 2, CAPTION_PIXELS + size[1] - 12)
+    draw.text(place, "SYNTHETIC", fill=TEXT, anchor="mm", stroke_width=2, stroke_fill=(0, 0, 0))
     return whole

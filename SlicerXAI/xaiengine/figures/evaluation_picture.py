@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .style import legend_of, new_figure, plain_axes, save_figure, theme_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -17,21 +19,21 @@ _PANEL = (4.2, 3.8)
 """Width and height in inches."""
 
 
-def draw_evaluation(path: Path, found: Evaluation, title: str) -> bool:
+def draw_evaluation(path: Path, found: Evaluation, title: str, theme: str = "print") -> bool:
     """Draw curves, sensitivity-n and cascade, those that were measured; returns whether there was any."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = _panels(found)
     if not panels:
         return False
-    figure = Figure(figsize=(_PANEL[0] * max(2, len(panels)), _PANEL[1]), dpi=100)
-    FigureCanvasAgg(figure)
+    colors = theme_of(theme)
+    figure = new_figure(_PANEL[0] * max(2, len(panels)), _PANEL[1], colors)
     figure.set_layout_engine("constrained")
     for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0]):
+        plain_axes(axes, colors)
         draw(found, axes)
-    figure.suptitle(title)
-    figure.savefig(path)
+        if axes.get_legend_handles_labels()[0]:
+            legend_of(axes, colors)
+    figure.suptitle(title, color=colors.text, fontsize=11)
+    save_figure(figure, path)
     return True
 
 
@@ -47,7 +49,6 @@ def _panels(found: Evaluation) -> list[Callable[[Evaluation, Axes], None]]:
 def _curves(found: Evaluation, axes: Axes) -> None:
     for name, curve in found.curves.items():
         axes.plot(curve.fractions, curve.values, label=name)
-    axes.legend(fontsize=7)
     axes.set(title="Voxels shown or hidden", xlabel="part of the voxels", ylabel="prediction")
 
 
@@ -62,5 +63,4 @@ def _cascade(found: Evaluation, axes: Axes) -> None:
     axes.plot(stages, np.abs(found.cascade.spearman), marker="o", label="|Spearman|")
     axes.plot(stages, found.cascade.ssim, marker="s", label="SSIM")
     axes.set_xticks(list(stages), found.cascade.layers, rotation=30, fontsize=7)
-    axes.legend(fontsize=7)
     axes.set(title="Weights randomized from the output on", ylabel="similarity", ylim=(-0.1, 1.05))

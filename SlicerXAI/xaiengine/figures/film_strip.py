@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..core.atomic import written_whole
+from ..core.number_text import beside, significant
 from ..counterfactual.series.difference import window_of
+from .style import DIVERGING, Theme, burn_in, new_figure, save_figure, theme_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..counterfactual.series.series import Series
 
-BACKGROUND, TEXT, ACCENT = "#101014", "#e8e8e8", "#35e0d0"
 COLUMN_INCHES = 1.35
 MOST_COLUMNS = 13
-DPI = 110
-DIVERGING = "RdBu_r"
+ACCENT = {"dark": "#35e0d0", "print": "#00867a"}
 
 
 def picture_of(image: torch.Tensor) -> np.ndarray:
@@ -48,21 +47,20 @@ def draw_film_strip(
     decision: float | None,
     unit: float,
     unit_name: str,
+    theme: str = "dark",
 ) -> Path:
-    """Write a PNG.
+    """Write the picture, PNG or SVG by the extension; every generated image bears the word SYNTHETIC.
 
     ``scan`` (C, S, S) is the explained image, ``own`` the shown prediction for it, ``shown`` (n,) those for the
     frames; ``unit`` is the scan's unit per image unit.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
+    colors_of, accent = theme_of(theme), ACCENT[theme]
     chosen = shown_frames(len(series.frames), series.base)
     columns = len(chosen) + 1
-    figure = Figure(figsize=(COLUMN_INCHES * columns + 1.1, 5.6), facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
+    figure = new_figure(COLUMN_INCHES * columns + 1.1, 5.6, colors_of)
     layout = figure.add_gridspec(
         3,
         columns,
@@ -77,14 +75,16 @@ def draw_film_strip(
     window = window_of(series.differences)
     first = figure.add_subplot(layout[0, 0])
     _show(first, picture_of(scan))
-    _caption(first, "scan", _number(own), ACCENT)
-    _say_once(figure.add_subplot(layout[1, 0]), "difference to\nthe image\nat shift 0")
+    _caption(first, "scan", beside(own, decision), accent)
+    _say_once(figure.add_subplot(layout[1, 0]), "difference to\nthe image\nat shift 0", colors_of)
     for column, number in enumerate(chosen, start=1):
         frame, below = figure.add_subplot(layout[0, column]), figure.add_subplot(layout[1, column])
         _show(frame, picture_of(series.frames[number]))
         name = "rebuilt" if number == series.base else f"{float(series.shifts[number]):+.1f} SD"
         over = decision is not None and float(shown[number]) > decision
-        _caption(frame, name, _number(float(shown[number])), "#ffb454" if over else TEXT)
+        value = beside(float(shown[number]), decision)
+        _caption(frame, name, value, colors_of.decision if over else colors_of.text)
+        burn_in(frame)
         difference = series.differences[number].mean(0).cpu().numpy().T
         below.imshow(difference, cmap=DIVERGING, vmin=-window, vmax=window, interpolation="bilinear")
         below.set_axis_off()
@@ -92,13 +92,11 @@ def draw_film_strip(
     top, low = layout[1, columns - 1].get_position(figure).y1, layout[1, columns - 1].get_position(figure).y0
     edge = layout[1, columns - 1].get_position(figure).x1
     bar = figure.colorbar(colors, cax=figure.add_axes((edge + 0.006, low, 0.008, top - low)))
-    bar.set_label(unit_name or "scan's unit", color=TEXT, fontsize=8)
-    bar.ax.tick_params(colors=TEXT, labelsize=7)
-    _curve(figure.add_subplot(layout[2, 1:]), series, shown, own, answer_name, decision)
-    figure.text(0.012, 0.955, title, color=TEXT, fontsize=12, weight="bold", va="center")
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
-    return path
+    bar.set_label(unit_name or "scan's unit", color=colors_of.text, fontsize=8)
+    bar.ax.tick_params(colors=colors_of.text, labelsize=7)
+    _curve(figure.add_subplot(layout[2, 1:]), series, shown, own, answer_name, decision, colors_of, accent)
+    figure.text(0.012, 0.955, title, color=colors_of.text, fontsize=12, weight="bold", va="center")
+    return save_figure(figure, path)
 
 
 def _show(axes: Axes, picture: np.ndarray) -> None:
@@ -110,29 +108,33 @@ def _caption(axes: Axes, above: str, value: str, color: str) -> None:
     axes.set_title(f"{above}\n{value}", color=color, fontsize=9, pad=3)
 
 
-def _say_once(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, color=TEXT, fontsize=9, ha="center", va="center", transform=axes.transAxes)
+def _say_once(axes: Axes, text: str, theme: Theme) -> None:
+    axes.text(0.5, 0.5, text, color=theme.text, fontsize=9, ha="center", va="center", transform=axes.transAxes)
     axes.set_axis_off()
 
 
 def _curve(
-    axes: Axes, series: Series, shown: torch.Tensor, own: float, answer_name: str, decision: float | None
+    axes: Axes,
+    series: Series,
+    shown: torch.Tensor,
+    own: float,
+    answer_name: str,
+    decision: float | None,
+    theme: Theme,
+    accent: str,
 ) -> None:
-    axes.set_facecolor(BACKGROUND)
+    axes.set_facecolor(theme.background)
     shifts = series.shifts.numpy()
-    axes.plot(shifts, shown.cpu().numpy(), color=TEXT, marker="o", markersize=4, linewidth=1.5)
-    axes.axhline(own, color=ACCENT, linewidth=1.0, linestyle=":")
-    axes.text(shifts[-1], own, " scan", color=ACCENT, fontsize=8, va="center", ha="left")
+    axes.plot(shifts, shown.cpu().numpy(), color=theme.text, marker="o", markersize=4, linewidth=1.5)
+    axes.axhline(own, color=accent, linewidth=1.0, linestyle=":")
+    axes.text(shifts[-1], own, " scan", color=accent, fontsize=8, va="center", ha="left")
     if decision is not None:
-        axes.axhline(decision, color="#ffb454", linewidth=1.0, linestyle="--")
-        axes.text(shifts[0], decision, "decision", color="#ffb454", fontsize=8, va="bottom", ha="left")
+        axes.axhline(decision, color=theme.decision, linewidth=1.0, linestyle="--")
+        name = f"decision at {significant(decision)}"
+        axes.text(shifts[0], decision, name, color=theme.decision, fontsize=8, va="bottom", ha="left")
         axes.set_ylim(-0.04, 1.04) if 0 < decision < 1 and float(shown.max()) <= 1 else None
-    axes.set_xlabel("shift (SD)", color=TEXT, fontsize=9)
-    axes.set_ylabel("\n".join(answer_name.split(" of ", 1)), color=TEXT, fontsize=9)
-    axes.tick_params(colors=TEXT, labelsize=8)
+    axes.set_xlabel("shift (SD)", color=theme.text, fontsize=9)
+    axes.set_ylabel("\n".join(answer_name.split(" of ", 1)), color=theme.text, fontsize=9)
+    axes.tick_params(colors=theme.text, labelsize=8)
     for side in axes.spines.values():
-        side.set_edgecolor("#606068")
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+        side.set_edgecolor(theme.faint)

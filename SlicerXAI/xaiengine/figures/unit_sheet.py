@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.atomic import written_whole
+from .style import burn_in, new_figure, save_figure, theme_of
 
 UNIT_COLOR, CONCEPT_COLOR = "#ffd21f", "#35e0d0"
-PICTURE_DPI = 100
 TILE_INCHES = 1.7
 
 
@@ -31,15 +30,17 @@ class SheetRow:
     tiles: Sequence[Tile]
 
 
-def draw_unit_sheet(path: Path, rows: Sequence[SheetRow], title: str) -> None:
-    """A row per unit, its strongest images from the left; the unit's outline is yellow, the concept's cyan, dashed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def draw_unit_sheet(
+    path: Path, rows: Sequence[SheetRow], title: str, *, synthetic: bool = False, theme: str = "dark"
+) -> None:
+    """A row per unit, its strongest images from the left; the unit's outline is yellow, the concept's cyan, dashed.
 
+    ``synthetic``: the images were generated, and say so.
+    """
+    colors = theme_of(theme)
     columns = max(len(row.tiles) for row in rows)
     size = (2.3 + TILE_INCHES * max(3, columns), 0.55 + (TILE_INCHES + 0.12) * len(rows))
-    figure = Figure(figsize=size, facecolor="black")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size, colors)
     bottom, top = 0.02 / size[1], 1 - 0.5 / size[1]
     grid = figure.add_gridspec(
         len(rows),
@@ -53,12 +54,14 @@ def draw_unit_sheet(path: Path, rows: Sequence[SheetRow], title: str) -> None:
     )
     for line, row in enumerate(rows):
         for column, tile in enumerate(row.tiles):
-            _draw_tile(figure.add_subplot(grid[line, column]), tile)
+            axes = figure.add_subplot(grid[line, column])
+            _draw_tile(axes, tile)
+            if synthetic:
+                burn_in(axes)
         place = grid[line, 0].get_position(figure)
-        figure.text(0.08 / size[0], (place.y0 + place.y1) / 2, row.title, color="white", fontsize=8.5, va="center")
-    figure.text(0.08 / size[0], 1 - 0.27 / size[1], title, color="white", fontsize=10, weight="bold", va="center")
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=PICTURE_DPI, facecolor="black")
+        figure.text(0.08 / size[0], (place.y0 + place.y1) / 2, row.title, color=colors.text, fontsize=8.5, va="center")
+    figure.text(0.08 / size[0], 1 - 0.27 / size[1], title, color=colors.text, fontsize=10, weight="bold", va="center")
+    save_figure(figure, path)
 
 
 def _draw_tile(axes, tile: Tile) -> None:

@@ -231,5 +231,7 @@ def _write_pictures(found: Counterfactual, context: Context, shown: torch.Tensor
         unit_name=found.frame.scan.unit,
     )
     context.output.add("image", "film_strip.png", "film strip", "film_strip")
-    write_animation(context.output.path("animation.gif"), found.series, shown.cpu(), answer.name)
+    write_animation(
+        context.output.path("animation.gif"), found.series, shown.cpu(), answer.name, decision=answer.decision
+    )
     context.output.add("image", "animation.gif", "animation", "animation")

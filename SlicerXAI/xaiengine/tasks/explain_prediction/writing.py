@@ -48,8 +48,8 @@ def write_explained(found: Explained, context: Context, *, extra_maps: bool = Fa
     if len(restored) > 1:
         _write_agreement(context, found, restored)
     caption = f"{volume.name}: {found.target.name}"
-    draw_explanations(context.output.path("picture.png"), volume, restored, caption)
-    context.output.add("image", "picture.png", "picture", "picture")
+    for path in draw_explanations(context.output.path("picture.png"), volume, restored, caption):
+        context.output.add("image", path.name, path.stem.replace("-", " "), path.stem)
     context.progress.advance()
     return _values(found, restored[0])
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from ...attribution.segmentation.explaining import SegmentationMap
 from ...attribution.segmentation.relations import channel_rows, region_rows
+from ...core.number_text import percent, significant
 from ...evaluation.segmentation_findings import Findings
-from ...figures.segmentation_picture import signed_picture
+from ...figures.segmentation_picture import draw_target_maps
+from ...figures.three_planes import MapLayer
 from ...inference.preprocessing import restore
 from ...io.segmentation import Mask, Segmentation
 from ...io.segmentation_files import write_segmentation
@@ -239,21 +241,30 @@ def _corrections(found: Findings, context: Context) -> None:
 
 
 def _picture(found: Findings, names: list[str], context: Context) -> None:
-    item, curve = found.maps[0], found.curves[0]
-    chosen = found.chosen[item.number]
-    signed_picture(
-        context.output.path("picture.png"),
-        found.scan.volume,
-        found.restored[0],
-        _on_scan(found, chosen.structure.cpu().numpy()),
-        signed=item.method.signed,
-        window=_window(found.restored[0]),
-        title=f"{item.method.title}: {chosen.target.name}",
-        unit=item.unit,
-        caption=f"50 % within {curve.radius_50_mm:.0f} mm, 90 % within {curve.radius_90_mm:.0f} mm of the target; "
-        f"{curve.outside_share:.0%} outside it",
-    )
-    context.output.add("image", "picture.png", "picture", "picture")
+    """A picture for each explained structure with every map of it."""
+    for number, chosen in enumerate(found.chosen):
+        maps = [index for index, item in enumerate(found.maps) if item.number == number]
+        if not maps:
+            continue
+        layers = [
+            MapLayer(found.restored[index], found.maps[index].method.title, found.maps[index].unit) for index in maps
+        ]
+        curve = found.curves[maps[0]]
+        role = "picture" if number == 0 else f"picture-{chosen.key}"
+        title = f"{layers[0].title}: {chosen.target.name}" if len(layers) == 1 else chosen.target.name
+        written = draw_target_maps(
+            context.output.path(f"{role}.png"),
+            found.scan.volume,
+            layers,
+            _on_scan(found, chosen.structure.cpu().numpy()),
+            chosen.label,
+            title=title,
+            caption=f"{layers[0].title}: half of |map| within {significant(curve.radius_50_mm)} mm of the target, "
+            f"90 % within {significant(curve.radius_90_mm)} mm; {percent(curve.outside_share)} outside it",
+        )
+        for sheet, path in enumerate(written):
+            name = role if sheet == 0 else f"{role}-{sheet + 1}"
+            context.output.add("image", path.name, name.replace("-", " "), name)
 
 
 def _values(found: Findings) -> dict[str, Any]:

@@ -172,10 +172,12 @@ def _write_maps(explained: SemanticExplanation, most: int, context: Context) -> 
             description=f"Where {bar.concept} contributed {bar.contribution:+.3g} to the {explained.target.name}.",
             display=display_of(explanation),
         )
-    draw_explanations(
-        context.output.path("maps.png"), view.volume, restored, f"{view.volume.name}: {explained.target.name}"
-    )
-    context.output.add("image", "maps.png", "maps (picture)", "maps_picture")
+    caption = f"{view.volume.name}: {explained.target.name}"
+    for number, path in enumerate(
+        draw_explanations(context.output.path("maps.png"), view.volume, restored, caption), start=1
+    ):
+        more = f"-{number}" if number > 1 else ""
+        context.output.add("image", path.name, f"maps (picture{more})", f"maps_picture{more}")
 
 
 def _safe(name: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from ...core.cancellation import interruptibly
 from ...core.device import available_memory
 from ...core.errors import ModelError
+from ...core.number_text import significant
 from ...io.segmentation import Mask, Segmentation
 from ...io.segmentation_files import read_segmentation, write_segmentation
 from ...io.terminology import lung_lesion
@@ -19,6 +20,13 @@ from ...lesions.estimate import memory_needed
 from ...lesions.pipeline import LesionFindings, quantify_scan, scan_units
 from ...lesions.regions import lung_regions
 from ...lesions.settings import LesionSettings, lesion_settings
+from ...lesions.slice_outcomes import (
+    explained_voxels,
+    information_sentence,
+    information_share,
+    outcome_sentence,
+    slice_outcomes,
+)
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -138,10 +146,15 @@ def _write(
     output.table("lesions.csv", columns, lesions, "lesion table", "table")
     burdens = [{**row, **spread} for row, spread in zip(found.quantification.burden_rows(), _spreads(found))]
     output.table("burden.csv", list(burdens[0]), burdens, "burden table", "burden")
-    slices = slice_rows(found)
+    outcomes = slice_outcomes(found)
+    for sentence in (outcome_sentence(found, outcomes), information_sentence(found, _amount(settings))):
+        if sentence:
+            context.warn(sentence) if "did not end" in sentence else context.log(sentence)
+    slices = [{**row, "outcome": outcome} for row, outcome in zip(slice_rows(found), outcomes)]
     output.table("slices.csv", list(slices[0]), slices, "slice table", "slices")
     step()
-    _picture(volume, found, unit, context)
+    _explained(volume, found, context)
+    _picture(volume, found, settings, unit, context)
     step(2)
 
 
@@ -195,23 +208,52 @@ def slice_rows(found: LesionFindings) -> list[dict[str, Any]]:
     return rows
 
 
-def _picture(volume: Volume, found: LesionFindings, unit: str, context: Context) -> None:
-    from ...figures.scan_picture import overlay_picture
+def _amount(settings: LesionSettings) -> str:
+    return "information" if settings.is_bottleneck else "attribution"
+
+
+def _explained(volume: Volume, found: LesionFindings, context: Context) -> None:
+    """The voxels whose slice was explained: where the map is 0 beside them, nothing was asked."""
+    asked = explained_voxels(found.maps, volume.grid)
+    if asked.all():
+        return
+    masks = [Mask("explained slices", asked, (0.55, 0.55, 0.6))]
+    segmentation = Segmentation.from_masks(masks, volume.grid, f"{volume.name} explained slices")
+    write_segmentation(context.output.path("explained.seg.nrrd"), segmentation)
+    context.output.add(
+        "segmentation",
+        "explained.seg.nrrd",
+        "explained slices",
+        "explained",
+        description="Slices that were explained. Where the map is 0 elsewhere, nothing was asked.",
+        display={"visible": False},
+    )
+
+
+def _picture(volume: Volume, found: LesionFindings, settings: LesionSettings, unit: str, context: Context) -> None:
+    from ...figures.gray_window import LUNG
+    from ...figures.three_planes import MapLayer, Outline, PictureText, draw_three_planes
 
     total = found.quantification.total
     where = found.quantification.lesions[0].centroid_ras if found.quantification.lesions else None
-    overlay_picture(
+    layer = MapLayer(
+        found.bits,
+        "",
+        "bits at the layer, per voxel" if settings.is_bottleneck else unit,
+        found.threshold.value,
+        _upper_end(found),
+        explained_voxels(found.maps, volume.grid),
+    )
+    caption = f"{significant(total.lesion_ml)} mL of lesions, {significant(total.percent)} % of the lungs"
+    draw_three_planes(
         context.output.path("picture.png"),
         volume,
-        found.bits,
-        found.labels > 0,
+        [layer],
+        [Outline(found.labels > 0, "lesions", LESION_COLORS[0])],
+        text=PictureText(volume.name, caption),
         center_ras=where,
-        title=volume.name,
-        unit=unit,
-        threshold=found.threshold.value,
-        upper=_upper_end(found),
-        caption=f"{total.lesion_ml:.1f} mL of lesions, {total.percent:.2f} % of the lungs, "
-        f"{found.quantification.severity}",
+        window=LUNG if volume.unit in ("", "HU") else "auto",
+        close_up=True,
     )
     context.output.add("image", "picture.png", "picture", "picture")
 
@@ -225,6 +267,9 @@ def _values(found: LesionFindings) -> dict[str, Any]:
         "severity": found.quantification.severity.label,
         "lesion_count": len(found.quantification.lesions),
     }
+    share = information_share(found)
+    if share is not None:
+        values["in_lesions_percent"] = 100 * share
     if found.spread and found.spread[0].seeds > 1:
         values["burden_sd_percent"] = found.spread[0].sd_percent
     if found.comparison is not None:

@@ -22,6 +22,7 @@ class QuantifyLesions(Task):
         OutputSpec("lungs", "segmentation", "Lungs", "The lungs in which lesions were searched for."),
         OutputSpec("table", "table", "Lesion table", "One row for each lesion."),
         OutputSpec("burden", "table", "Burden table", "Lesion volume and burden for each lung or lobe."),
+        OutputSpec("explained", "segmentation", "Explained slices", "Where the model was asked.", optional=True),
         OutputSpec("picture", "image", "Picture", "Three planes through the largest lesion.", optional=True),
     )
     values = (
@@ -30,6 +31,12 @@ class QuantifyLesions(Task):
         ValueSpec("lung_ml", "Lung volume", "Volume of the lungs.", unit="mL"),
         ValueSpec("severity", "Severity", "CT-0 to CT-4 by involvement of the lungs.", "string"),
         ValueSpec("lesion_count", "Lesions", "How many lesions were found.", "integer"),
+        ValueSpec(
+            "in_lesions_percent",
+            "Map in lesions",
+            "Part of the whole map that lies in the reported lesions.",
+            unit="%",
+        ),
     )
 
     def run(self, options: QuantifyLesionsOptions, context: Context) -> Outcome:
