@@ -241,4 +241,4 @@ def test_bits_are_needed_where_the_segmentation_is_decided():
     inside, outside = float(bits[structure].mean()), float(bits[9:].mean())
     assert inside > 5 * outside
     assert found.convergence["kept_by_pure_noise"] < 0.5
-    assert any("No reference statistics" in note for note in found.notes)
+    assert any("no reference statistics" in note for note in found.notes)

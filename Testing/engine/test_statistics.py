@@ -103,8 +103,29 @@ def test_a_single_sample_is_refused(activations):
 
 
 def test_few_samples_are_warned_of(activations):
-    assert "37 images" in fitted([activations]).warning
+    assert "37 samples only" in fitted([activations]).warning
     assert fitted([torch.randn(1000, 1, 1)]).warning == ""
+
+
+def of_scans(count, slices=40):
+    whole = StatisticsAccumulator("channel")
+    for number in range(count):
+        part = StatisticsAccumulator("channel", scans=1)
+        part.add(torch.randn(slices, 2, 3, generator=torch.Generator().manual_seed(number)))
+        part.add(torch.randn(slices, 2, 3), mirrored=True)
+        whole.merge(part)
+    return whole.finish()
+
+
+def test_independent_scans_are_counted_not_their_slices_or_mirror_images(tmp_path):
+    few = of_scans(3)
+    assert (few.samples, few.scans, few.source) == (120, 3, "120 samples from 3 scans")
+    # 1 / sqrt(2 (3 - 1)) of the spread between scans
+    assert "120 samples from 3 scans only" in few.warning and "about 50%" in few.warning
+    assert "from 1 scan only" in of_scans(1).warning
+    assert of_scans(50, 2).warning == ""
+    few.save(tmp_path / "few.safetensors")
+    assert ReferenceStatistics.load(tmp_path / "few.safetensors").source == few.source
 
 
 def test_another_size_or_layer_is_refused_with_the_way_out(activations):

@@ -189,7 +189,7 @@ def slices_to_explain(
 
 def own_statistics(model: ExplainedModel, slices: torch.Tensor, layer: str) -> ReferenceStatistics:
     """Statistics per channel from the scan itself, for models that bring none."""
-    found = StatisticsAccumulator("channel")
+    found = StatisticsAccumulator("channel", scans=1)
     add_activations(found, model, layer, slices)
     return finished_statistics(found)
 

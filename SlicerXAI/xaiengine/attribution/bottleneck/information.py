@@ -291,7 +291,7 @@ def own_statistics(
     A layer that never goes below zero is taken to follow a ReLU. Every channel that answers anywhere counts as active:
     a channel that only knows the cause may be silent in all but a thousandth of the scan.
     """
-    found = StatisticsAccumulator("channel")
+    found = StatisticsAccumulator("channel", scans=1)
     lowest = 0.0
     recorded: list[torch.Tensor] = []
     hook = network.get_submodule(layer).register_forward_hook(
@@ -299,12 +299,13 @@ def own_statistics(
     )
     try:
         with torch.no_grad(), evaluation_mode(network):
-            for variant in [inputs, *(inputs.flip(axis) for axis in range(2, inputs.ndim))]:
+            for axis in range(1, inputs.ndim):
+                variant = inputs if axis == 1 else inputs.flip(axis)
                 for chunk in variant.split(ROWS_AT_ONCE):
                     (forward or network)(chunk)
                     activation = recorded.pop()
                     lowest = min(lowest, float(activation.min()))
-                    found.add(activation)
+                    found.add(activation, mirrored=axis > 1)
     finally:
         hook.remove()
     return found.finish(after_relu=lowest >= 0, activity_threshold=0.0)

@@ -1,4 +1,4 @@
-"""Where reference statistics are found: the user's own first, then those that the model brings."""
+"""Where reference statistics are kept and found: beside the model, in the user's cache, or brought by the model."""
 
 from __future__ import annotations
 
@@ -6,29 +6,62 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.cache_folder import cache_folder
+from ...core.errors import InputError
 from .statistics import ReferenceStatistics
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
 
+FOLDER = "reference_statistics"
+
 
 def stored_path(digest: str, layer: str) -> Path:
     """The file in the user's cache for one layer of one model, whether it exists or not.
 
-    The model's digest is in its name: statistics never outlive the weights that they were fitted with.
+    The model's digest, which covers its weights, preprocessing and inference, is in its name: statistics never outlive
+    what they were fitted with.
     """
+    return cache_folder() / "reference" / _file_name(digest, layer)
+
+
+def path_beside(model: ExplainedModel, layer: str) -> Path | None:
+    """The file beside a model's own files, whether it exists or not; None for models made in Python."""
+    source = model.source
+    if not source.name or not source.exists():
+        return None
+    folder = source if source.is_dir() else source.parent
+    return folder / FOLDER / _file_name(model.digest, layer)
+
+
+def _file_name(digest: str, layer: str) -> str:
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in layer)
-    return cache_folder() / "reference" / f"{digest[:16]}-{safe}.safetensors"
+    return f"{digest[:16]}-{safe}.safetensors"
+
+
+def store_statistics(model: ExplainedModel, statistics: ReferenceStatistics, beside: bool = False) -> Path:
+    """Keep the statistics of the layer that their metadata names, where later runs find them.
+
+    Raises InputError when they are to lie beside a model that has no files.
+    """
+    layer = statistics.metadata["layer"]
+    path = path_beside(model, layer) if beside else stored_path(model.digest, layer)
+    if path is None:
+        raise InputError(f"{model.name} has no files that its statistics could lie beside.", "Keep them in the cache.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    statistics.save(path)
+    return path
 
 
 def find_statistics(model: ExplainedModel, layer: str) -> ReferenceStatistics | None:
     """The reference statistics of a layer, or None when no one has fitted any.
 
+    The user's own in the cache come first, then those beside the model, then those that the model brings.
+
     Raises InputError or ModelError when there is a file that cannot be read.
     """
-    own = stored_path(model.digest, layer)
-    if own.is_file():
-        return ReferenceStatistics.load(own)
+    for path in (stored_path(model.digest, layer), path_beside(model, layer)):
+        if path is not None and path.is_file():
+            return ReferenceStatistics.load(path)
     shipped = model.read_reference()
     if shipped is None:
         return None

@@ -95,8 +95,8 @@ def segmentation_bits(
     if statistics is None:
         statistics = own_statistics(module, windows, image, layer)
         notes.append(
-            f"No reference statistics of the layer {layer} were given: those of this scan's own windows were used, so "
-            "bits count what is unusual within this scan."
+            f"There are no reference statistics for {layer}: those of this scan's own windows were used, so bits count "
+            "what is unusual within this scan. The task fit-reference makes them from a folder of scans."
         )
     lattice = lay_cells(windows, module.network, layer, used, image)
     total = torch.zeros(lattice.shape, device=image.device)
@@ -199,9 +199,10 @@ def own_statistics(module: WindowNetwork, windows: WindowedModel, image: Tensor,
     layout = windows.layout
     step = max(1, layout.count // MOST_STATISTICS_WINDOWS)
     chosen = list(range(0, layout.count, step))[:MOST_STATISTICS_WINDOWS]
-    gathered = StatisticsAccumulator("channel")
+    gathered = StatisticsAccumulator("channel", scans=1)
+    mirrored = False
     handle = dict(module.network.named_modules())[layer].register_forward_hook(
-        lambda units, arguments, output: gathered.add(output)
+        lambda units, arguments, output: gathered.add(output, mirrored=mirrored)
     )
     padded = windows.padded(image)
     try:
@@ -209,8 +210,10 @@ def own_statistics(module: WindowNetwork, windows: WindowedModel, image: Tensor,
             batch = windows.crop(padded, part)
             windows.run(batch)
             if len(chosen) < 4:
+                mirrored = True
                 for axis in range(2, batch.ndim):
                     windows.run(batch.flip(axis))
+                mirrored = False
     finally:
         handle.remove()
     return gathered.finish()

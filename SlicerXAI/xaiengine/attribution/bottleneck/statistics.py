@@ -6,6 +6,7 @@ images fits and parts computed apart can be joined.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ from ...io.tensor_file import write_tensors
 Scope = Literal["position", "channel"]
 
 FEW_SAMPLES = 1000
+"""Of statistics whose number of independent images is not known."""
+FEW_SCANS = 50
+"""Below it the spread between scans is known to worse than a tenth: its relative error is 1 / sqrt(2 (m - 1))."""
 _FORMAT = "xaiengine-reference-statistics-1"
 
 
@@ -28,6 +32,9 @@ class ReferenceStatistics:
 
     ``mean``, ``std``, ``active``: (C, *cells) with scope "position", for one size of input; (C,) with scope
     "channel", for any size. ``active`` is False for neurons that are non-zero in too few samples.
+
+    ``samples`` counts the slices, windows or volumes that the network saw; ``scans`` the scans that they were taken
+    from, which alone are independent of each other (0: not known).
     """
 
     mean: Tensor
@@ -37,16 +44,24 @@ class ReferenceStatistics:
     scope: Scope
     after_relu: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    scans: int = 0
+
+    @property
+    def source(self) -> str:
+        """What they rest on: ``60 samples from 3 scans``."""
+        samples = f"{self.samples:,} sample{'s' if self.samples != 1 else ''}"
+        return f"{samples} from {self.scans:,} scan{'s' if self.scans != 1 else ''}" if self.scans else samples
 
     @property
     def warning(self) -> str:
-        """Said of statistics from fewer than 1,000 images; empty otherwise."""
-        if self.samples >= FEW_SAMPLES:
+        """Said of statistics from few independent scans; empty otherwise."""
+        if self.scans >= FEW_SCANS or (not self.scans and self.samples >= FEW_SAMPLES):
             return ""
-        return (
-            f"The reference statistics come from {self.samples} images only; with fewer than {FEW_SAMPLES:,} "
-            "bits are approximate."
-        )
+        text = f"The reference statistics come from {self.source} only"
+        if self.scans > 1:
+            error = 1 / math.sqrt(2 * (self.scans - 1))
+            return f"{text}; the spread between scans is known to about {error:.0%}, so bits are approximate."
+        return f"{text}; how much scans differ from each other is not known, so bits are approximate."
 
     def broadcast(self, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(mean, std, active) as float32 that broadcast against rows of shape (C, *cells).
@@ -80,6 +95,7 @@ class ReferenceStatistics:
             "samples": str(self.samples),
             "scope": self.scope,
             "after_relu": str(int(self.after_relu)),
+            "scans": str(self.scans),
         }
         write_tensors(path, tensors, metadata)
 
@@ -110,27 +126,34 @@ class ReferenceStatistics:
             raise InputError(f"{name} holds no reference statistics that this version can read.", remedy)
         try:
             parts = (tensors["mean"].float(), tensors["std"].float(), tensors["active"].bool())
-            samples = int(metadata["samples"])
+            samples, scans = int(metadata["samples"]), int(metadata.get("scans", 0))
         except (KeyError, ValueError) as error:
             raise InputError(f"{name} cannot be read as reference statistics: {error}.", remedy) from error
         user = {key[5:]: value for key, value in metadata.items() if key.startswith("user.")}
         scope = metadata.get("scope", "position")
-        return cls(*parts, samples, scope, metadata.get("after_relu") == "1", user)
+        return cls(*parts, samples, scope, metadata.get("after_relu") == "1", user, scans)
 
 
 class StatisticsAccumulator:
-    """Gathers a layer's activations: ``add`` batches, ``merge`` other accumulators, then ``finish``."""
+    """Gathers a layer's activations: ``add`` batches, ``merge`` other accumulators, then ``finish``.
 
-    def __init__(self, scope: Scope = "position") -> None:
+    ``scans`` is how many independent scans the activations come from, for whoever knows it; merging adds it up.
+    """
+
+    def __init__(self, scope: Scope = "position", scans: int = 0) -> None:
         if scope not in ("position", "channel"):
             raise OptionError(f"Statistics cannot be gathered per {scope!r}.", "Use position or channel.")
-        self.scope = scope
+        self.scope: Scope = scope
         self.samples = 0
+        self.scans = scans
+        self._rows = 0
         self._count = 0
-        self._mean = self._squares = self._nonzero = None
+        self._mean = torch.zeros(0)
+        self._squares = torch.zeros(0)
+        self._nonzero = torch.zeros(0)
 
-    def add(self, activation: Tensor) -> None:
-        """(N, C, *cells), from N reference images."""
+    def add(self, activation: Tensor, *, mirrored: bool = False) -> None:
+        """(N, C, *cells), from N reference samples; mirror images of samples enter the values, not the number."""
         if activation.ndim < 2 or activation.shape[0] == 0:
             raise ModelError(f"Expected activations (samples, channels, ...), found {tuple(activation.shape)}.")
         # MPS has no float64
@@ -139,16 +162,19 @@ class StatisticsAccumulator:
             values = values.movedim(1, -1).flatten(0, -2)
         mean = values.mean(0)
         squares = (values - mean).square_().sum(0)
-        self._join(activation.shape[0], values.shape[0], mean, squares, (values != 0).sum(0))
+        self._rows += activation.shape[0]
+        self._join(0 if mirrored else activation.shape[0], values.shape[0], mean, squares, (values != 0).sum(0))
 
     def merge(self, other: StatisticsAccumulator) -> None:
         if other.scope != self.scope:
             raise OptionError(f"Statistics per {other.scope} cannot be joined with those per {self.scope}.")
-        if other.samples:
+        if other._count:
+            self._rows += other._rows
+            self.scans += other.scans
             self._join(other.samples, other._count, other._mean, other._squares, other._nonzero)
 
     def _join(self, samples: int, count: int, mean: Tensor, squares: Tensor, nonzero: Tensor) -> None:
-        if self._mean is None:
+        if not self._count:
             self._mean, self._squares, self._nonzero = mean.clone(), squares.clone(), nonzero.clone()
         elif mean.shape != self._mean.shape:
             raise ModelError(
@@ -173,7 +199,7 @@ class StatisticsAccumulator:
         ``min_std``: floor of the deviation. Neurons non-zero in a share of samples of at most
         ``activity_threshold`` are inactive and carry no bits.
         """
-        if self.samples < 2:
+        if self._rows < 2:
             raise InputError(
                 f"Reference statistics need two samples or more, found {self.samples}.", "Add reference images."
             )
@@ -186,5 +212,11 @@ class StatisticsAccumulator:
             mean = self._mean
         active = self._nonzero / self._count > activity_threshold
         return ReferenceStatistics(
-            mean.float(), std.clamp_min(min_std).float(), active, self.samples, self.scope, after_relu
+            mean.float(),
+            std.clamp_min(min_std).float(),
+            active,
+            self.samples,
+            self.scope,
+            after_relu,
+            scans=self.scans,
         )

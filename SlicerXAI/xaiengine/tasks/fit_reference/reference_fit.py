@@ -1,24 +1,20 @@
-"""Fits reference statistics over a folder of scans, one after another, in memory that does not grow with them."""
+"""The task fit-reference: reads a folder of scans one after another and keeps what was fitted."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ...attribution.bottleneck.reference_store import stored_path
-from ...attribution.bottleneck.statistics import ReferenceStatistics, StatisticsAccumulator
+from ...attribution.bottleneck.reference_fit import ReferenceFit
+from ...attribution.bottleneck.reference_store import store_statistics
+from ...attribution.bottleneck.statistics import ReferenceStatistics
 from ...core.errors import InputError, XAIError
-from ...inference.preprocessing import preprocess
-from ...io.volume import check_volume
-from ...io.volume_files import read_volume
-from ...lesions.pipeline import seen_by_model
-from ...lesions.regions import lung_regions
-from ...lesions.settings import model_settings
-from ...lesions.slice_maps import add_activations, finished_statistics, slices_of
-from ...network.layers import find_layer
-from ..quantify_lesions.report import slice_classifier
+from ...inference.segmentation_preparation import read_channels
+from ...io.formats.file_names import PICTURES
+from ...io.volume import Volume
+from ...io.volume_files import read_image2d, read_volume
+from ...lesions.lungs.lungs_alone import lungs_alone
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -26,71 +22,95 @@ if TYPE_CHECKING:
     from .options import FitReferenceOptions
 
 SCAN_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
+CHANNEL = re.compile(r"_(\d{4})(?=\.)")
+"""The number of a channel in a file's name, as nnU-Net writes it."""
 
 
-def scans_in(folder: Path) -> list[Path]:
-    """Scan files and DICOM series folders directly inside a folder, by name; segmentations are left out."""
+def scans_in(folder: Path, channels: int = 1) -> list[list[Path]]:
+    """Scans directly inside a folder, by name, each with the files of its channels; segmentations are left out.
+
+    Raises InputError when there is none.
+    """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Give the folder that holds the reference scans.")
     files = [item for item in sorted(folder.iterdir()) if not item.name.startswith(".")]
-    scans = [item for item in files if item.name.lower().endswith(SCAN_ENDINGS) and ".seg." not in item.name.lower()]
+    endings = (*SCAN_ENDINGS, *PICTURES)
+    scans = [item for item in files if item.name.lower().endswith(endings) and ".seg." not in item.name.lower()]
     series = [item for item in files if item.is_dir() and any(part.is_file() for part in item.iterdir())]
     if not scans and not series:
         raise InputError(
-            f"The folder {folder} holds no scans.", f"Put scans there: {', '.join(SCAN_ENDINGS)} or DICOM folders."
+            f"The folder {folder} holds no scans.", f"Put scans there: {', '.join(endings)} or DICOM folders."
         )
-    return scans + series
+    groups: dict[str, list[Path]] = {}
+    for item in scans + series:
+        groups.setdefault(CHANNEL.sub("", item.name) if channels > 1 else item.name, []).append(item)
+    return list(groups.values())
+
+
+def read_reference_scan(paths: list[Path], model: ExplainedModel) -> Volume:
+    """One scan or picture as the model takes it. Raises InputError saying why it cannot be used."""
+    if len(paths) > 1:
+        return read_channels(str(paths[0]), [str(path) for path in paths[1:]], model)
+    path = paths[0]
+    several = model.in_channels > 1
+    if path.suffix.lower() in PICTURES:
+        return read_image2d(path, allow_color=several)
+    return read_volume(path, allow_channels=several)
 
 
 def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
-    """The task fit-reference. The statistics go to the result and to the user's cache, where runs find them."""
+    """The task fit-reference. The statistics go to the result and to where later runs find them."""
     from ..task import Outcome
 
     context.progress.plan([("Reading the scans", 1.0)])
-    model = slice_classifier(context.session.model(options.model, context.device, context.trust_model))
-    layer = options.layer or (model.layers[0] if model.layers else "")
-    find_layer(model.network, layer)
-    settings = model_settings(model)
-    lungs_only = settings.outside_lungs is not None
-    paths = scans_in(Path(options.scans))
-    context.progress.stage("Reading the scans", len(paths))
-    per_scan = max(1, options.maximum_slices // len(paths))
-    found = StatisticsAccumulator(options.statistics)
+    model = context.session.model(options.model, context.device, context.trust_model)
+    scans = scans_in(Path(options.scans), model.in_channels)
+    context.progress.stage("Reading the scans", len(scans))
+    most = max(1, options.maximum_samples // len(scans))
+    fit = ReferenceFit(model, options.layers, options.statistics, shown=lungs_alone, check=context.progress.check)
     rows: list[dict[str, Any]] = []
-    for path in paths:
+    for paths in scans:
+        name = CHANNEL.sub("", paths[0].name) if len(paths) > 1 else paths[0].name
         try:
-            volume = read_volume(path)
-            check_volume(volume)
-            seen = seen_by_model(volume, lung_regions(volume, None), settings) if lungs_only else volume
-            slices, _ = slices_of(preprocess(seen, model.preprocessing()), model.inferer.plane)
+            used = fit.add(read_reference_scan(paths, model), most)
         except XAIError as error:
-            rows.append({"scan": path.name, "slices": 0, "note": error.message})
+            context.progress.check()
+            rows.append({"scan": name, "samples": 0, "note": str(error)})
         else:
-            chosen = slices[np.unique(np.linspace(0, len(slices) - 1, per_scan).round().astype(int))]
-            add_activations(found, model, layer, chosen)
-            rows.append({"scan": path.name, "slices": len(chosen), "note": ""})
+            rows.append({"scan": name, "samples": used, "note": ""})
         context.progress.advance()
-    skipped = [row["scan"] for row in rows if row["note"]]
+    skipped = [row for row in rows if row["note"]]
     if skipped:
-        context.warn(f"{len(skipped)} of {len(paths)} scans could not be used: {', '.join(skipped[:5])}.")
-    statistics = finished_statistics(found, options.after_relu).with_metadata(layer=layer, model=model.digest)
-    if statistics.warning:
-        context.warn(statistics.warning)
-    _write(statistics, rows, model, layer, context)
+        names = ", ".join(row["scan"] for row in skipped[:5])
+        context.warn(
+            f"{len(skipped)} of {len(scans)} scans could not be used: {names} (first reason: {skipped[0]['note']})"
+        )
+    for note in fit.notes:
+        context.warn(note)
+    statistics = fit.finish(options.after_relu)
+    first = next(iter(statistics.values()))
+    if first.warning:
+        context.warn(first.warning)
+    _write(statistics, rows, model, options.keep == "model", context)
     return Outcome(
-        values={"samples": statistics.samples, "scans_read": len(paths) - len(skipped)},
-        provenance={"model": {"name": model.name, "digest": model.digest}, "layer": layer},
+        values={"samples": first.samples, "scans_read": first.scans, "layers": ", ".join(statistics)},
+        provenance={"model": {"name": model.name, "digest": model.digest}, "layers": list(statistics)},
     )
 
 
 def _write(
-    statistics: ReferenceStatistics, rows: list[dict[str, Any]], model: ExplainedModel, layer: str, context: Context
+    statistics: dict[str, ReferenceStatistics],
+    rows: list[dict[str, Any]],
+    model: ExplainedModel,
+    beside: bool,
+    context: Context,
 ) -> None:
-    name = "reference.safetensors"
-    statistics.save(context.output.path(name))
-    context.output.add("data", name, "reference statistics", "reference")
-    context.output.table("scans.csv", ["scan", "slices", "note"], rows, "reference scans", "scans")
-    kept = stored_path(model.digest, layer)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    statistics.save(kept)
-    context.log(f"Runs with {model.name} at {layer} use these statistics from now on ({kept}).")
+    for number, (layer, found) in enumerate(statistics.items()):
+        role = "reference" if number == 0 else f"reference-{number + 1}"
+        found.save(context.output.path(f"{role}.safetensors"))
+        context.output.add(
+            "data", f"{role}.safetensors", f"reference statistics of {layer}", role, description=found.source
+        )
+        kept = store_statistics(model, found, beside)
+        context.log(f"Runs with {model.name} at {layer} use these statistics ({found.source}) from now on: {kept}")
+    context.output.table("scans.csv", ["scan", "samples", "note"], rows, "reference scans", "scans")

@@ -7,23 +7,24 @@ from .options import FitReferenceOptions
 
 
 class FitReference(Task):
-    """Welford statistics of one layer's activations; the file is put beside the model by its user."""
+    """Statistics of layers' activations, kept where later runs find them."""
 
     name = "fit-reference"
     title = "Fit reference statistics"
     description = (
-        "Runs a model over a folder of scans and keeps mean and spread of one layer's activations, "
-        "from which the information bottleneck draws its noise."
+        "Runs a model over a folder of scans and keeps mean and spread of its layers' activations, from which the "
+        "information bottleneck draws its noise."
     )
     Options = FitReferenceOptions
     estimates = False
     outputs = (
-        OutputSpec("reference", "data", "Reference statistics", "safetensors file for the model's folder."),
+        OutputSpec("reference", "data", "Reference statistics", "Of the first layer, safetensors."),
         OutputSpec("scans", "table", "Scans", "The scans used, and those that could not be read, with the reason."),
     )
     values = (
-        ValueSpec("samples", "Samples", "Slices that the statistics rest on.", "integer"),
-        ValueSpec("scans_read", "Scans read", "Scans that could be used.", "integer"),
+        ValueSpec("samples", "Samples", "Slices, windows or volumes that the statistics rest on.", "integer"),
+        ValueSpec("scans_read", "Scans read", "Scans that could be used, the independent samples.", "integer"),
+        ValueSpec("layers", "Layers", "Layers that statistics were fitted of.", "string"),
     )
 
     def run(self, options: FitReferenceOptions, context: Context) -> Outcome:
