@@ -196,7 +196,7 @@ def test_reference_statistics_are_fitted_and_carry_their_model(scene, tmp_path, 
         tmp_path,
         scans=str(tmp_path / "scans"),
         model=classifier,
-        layer="net.layer_0",
+        layers="net.layer_0",
     )
     result = finished(run, tmp_path)
     assert run.node.GetParameterAsString("samples") == str(2 * SMALL_SHAPE[2])

@@ -1,7 +1,7 @@
 """Fits reference statistics of a model's layers over scans, one after another, in memory that does not grow with them.
 
-Any model: of pictures, slices or volumes, classifying, multi-label, regressing or segmenting (whole or through windows).
-The layers see what they see when the model predicts a scan.
+Any model: of pictures, slices or volumes, classifying, multi-label, regressing or segmenting (whole or through
+windows). The layers see what they see when the model predicts a scan.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class ReferenceFit:
         of samples, which over the cells of whole scans are just those that know small causes.
         """
         if not self._found:
-            raise InputError("No scan could be used for reference statistics.", "Give scans of the kind the model takes.")
+            raise InputError(
+                "No scan could be used for reference statistics.", "Give scans of the kind the model takes."
+            )
         return {
             name: found.finish(after_relu, activity_threshold=0.0).with_metadata(layer=name, model=self.model.digest)
             for name, found in self._found.items()

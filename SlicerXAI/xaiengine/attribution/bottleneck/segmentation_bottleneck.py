@@ -95,8 +95,8 @@ def segmentation_bits(
     if statistics is None:
         statistics = own_statistics(module, windows, image, layer)
         notes.append(
-            f"There are no reference statistics for {layer}: those of this scan's own windows were used, so bits count "
-            "what is unusual within this scan. The task fit-reference makes them from a folder of scans."
+            f"There are no reference statistics for {layer}: those of this scan's own windows were used, so bits "
+            "count what is unusual within this scan. The task fit-reference makes them from a folder of scans."
         )
     lattice = lay_cells(windows, module.network, layer, used, image)
     total = torch.zeros(lattice.shape, device=image.device)
