@@ -14,12 +14,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 from xml.sax.saxutils import escape
 
 from ..core.console import duration
 from ..core.errors import OptionError, XAIError
-from ..core.job import Job, Result
+from ..core.job import ErrorReport, Job, Result
 from ..core.progress import Progress, ProgressEvent
 from ..tasks import Task, find_task
 from .cli_xml import output_name, slicer_flag
@@ -100,8 +100,9 @@ def _run(task: Task, chosen: dict[str, Any], progress: FilterProgress) -> None:
 
 
 def _reported(result: Result) -> XAIError:
-    details = f"\n{result.error.details}" if result.error.details else ""
-    return XAIError(result.error.message, result.error.remedy + details)
+    report = result.error or ErrorReport(kind="error", message="The job failed and did not say why.")
+    details = f"\n{report.details}" if report.details else ""
+    return XAIError(report.message, report.remedy + details)
 
 
 class _OutputFolder:
@@ -146,7 +147,7 @@ def _job(task: Task, chosen: dict[str, Any], folder: Path) -> Job:
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong call as an error with a remedy instead of ending the process."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise OptionError(f"{self.prog} was called wrongly: {message}.", "Call it with --help for its parameters.")
 
 

@@ -31,7 +31,7 @@ class TaskOptions(BaseModel):
 
 def given(kind: Kind, title: str, description: str, *, required: bool = True, default: Any = None) -> Any:
     """A file that the user gives: a volume, a segmentation, a model, a folder."""
-    extra = {"role": "input", "kind": kind}
+    extra: dict[str, Any] = {"role": "input", "kind": kind}
     return Field(... if required else default, title=title, description=description, json_schema_extra=extra)
 
 
@@ -50,7 +50,7 @@ def option(
 
     ``choices`` are what a list may hold, where they are known without a model.
     """
-    extra = {
+    extra: dict[str, Any] = {
         "role": "option",
         "kind": "value",
         "unit": unit,

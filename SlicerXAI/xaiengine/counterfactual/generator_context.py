@@ -57,7 +57,7 @@ class Setting:
     @property
     def pixel(self) -> tuple[float, float] | None:
         spacing = self.stored.description.spacing
-        return tuple(spacing) if min(spacing) > 0 else None
+        return spacing if min(spacing) > 0 else None
 
     @property
     def unit(self) -> float:

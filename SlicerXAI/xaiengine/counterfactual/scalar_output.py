@@ -88,7 +88,7 @@ def choose_answer(
     is_class = model.task != "regression"
     if decision is None and is_class:
         decision = 0.5
-    if is_class and not 0 < decision < 1:
+    if is_class and decision is not None and not 0 < decision < 1:
         raise OptionError(f"The decision {decision:g} is no probability.", "Give a number between 0 and 1.")
     return Answer(target, is_class, decision)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from ..core.job import ArtifactKind
 from ..core.options import TaskOptions
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ..core.output import OutputFolder
     from ..models.session import Session
+
+
+OptionsOfTask = TypeVar("OptionsOfTask", bound=TaskOptions)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Outcome:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-class Task(ABC):
+class Task(ABC, Generic[OptionsOfTask]):
     """One task. Subclasses import torch inside :meth:`run` only, so that describing them is quick."""
 
     name: ClassVar[str]
@@ -117,5 +120,5 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def run(self, options: TaskOptions, context: Context) -> Outcome:
+    def run(self, options: OptionsOfTask, context: Context) -> Outcome:
         """Do the work: write artifacts through ``context.output`` and return the values."""

@@ -49,7 +49,8 @@ class LatentSample:
         else:
             half = len(self.values) // 2
             places = [torch.cat([part, part + half]) for part in torch.arange(half).split([n // 2 for n in sizes])]
-        return tuple(LatentSample(self.latents[part], self.values[part], self.paired) for part in places)
+        first, second = (LatentSample(self.latents[part], self.values[part], self.paired) for part in places)
+        return first, second
 
     def centered(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents and answers without their mean: that of each pair, or of all samples."""

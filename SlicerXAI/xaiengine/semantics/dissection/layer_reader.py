@@ -87,7 +87,8 @@ class LayerReader:
         if known.measured:  # strides and offsets are the same for every size of image
             return FeatureGrid(cells, known.scale, known.offset, measured=True)
         places = [stretched(count, size) for count, size in zip(cells, batch.shape[2:])]
-        return FeatureGrid(cells, *zip(*places), measured=False)
+        scale, offset = zip(*places)
+        return FeatureGrid(cells, scale, offset, measured=False)
 
 
 def chosen_layers(model: ExplainedModel, wanted: Sequence[str], example: Tensor) -> list[str]:

@@ -164,7 +164,8 @@ def _hits(
     found = [hit_voxels(block, grid) for block in grid.hot(sample.activation[chosen], thresholds[chosen])]
     if not found:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    return tuple(torch.cat(part).numpy() for part in zip(*found))
+    first, second = (torch.cat(part).numpy() for part in zip(*found))
+    return first, second
 
 
 def _shifted_overlaps(

@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import DissectOptions
 
 
-class Dissect(Task):
+class Dissect(Task[DissectOptions]):
     """Network dissection of classifiers, regressors and segmentation models, see :mod:`xaiengine.semantics`."""
 
     name = "dissect"

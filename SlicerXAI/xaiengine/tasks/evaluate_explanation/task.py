@@ -8,7 +8,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import EvaluateExplanationOptions
 
 
-class EvaluateExplanation(Task):
+class EvaluateExplanation(Task[EvaluateExplanationOptions]):
     """Faithfulness, stability and sanity of one map, see :mod:`xaiengine.evaluation`."""
 
     name = "evaluate-explanation"

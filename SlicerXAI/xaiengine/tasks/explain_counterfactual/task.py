@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainCounterfactualOptions
 
 
-class ExplainCounterfactual(Task):
+class ExplainCounterfactual(Task[ExplainCounterfactualOptions]):
     """Counterfactual images as in Schutte et al. 2021 (arXiv 2101.07563), see :mod:`xaiengine.counterfactual`."""
 
     name = "explain-counterfactual"

@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainPredictionOptions
 
 
-class ExplainPrediction(Task):
+class ExplainPrediction(Task[ExplainPredictionOptions]):
     """Attribution of classifiers and regressors, see :mod:`xaiengine.prediction_maps`."""
 
     name = "explain-prediction"

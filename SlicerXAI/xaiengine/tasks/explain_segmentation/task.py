@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainSegmentationOptions
 
 
-class ExplainSegmentation(Task):
+class ExplainSegmentation(Task[ExplainSegmentationOptions]):
     """Methods of TorchEsegeta's list (arXiv 2110.08429) and the bottleneck, exact through sliding windows."""
 
     name = "explain-segmentation"

@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainSemanticsOptions
 
 
-class ExplainSemantics(Task):
+class ExplainSemantics(Task[ExplainSemanticsOptions]):
     """Semantic attribution of one prediction, see :mod:`xaiengine.semantics`."""
 
     name = "explain-semantics"

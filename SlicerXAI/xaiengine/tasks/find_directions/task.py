@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import FindDirectionsOptions
 
 
-class FindDirections(Task):
+class FindDirections(Task[FindDirectionsOptions]):
     """See :mod:`xaiengine.tasks.find_directions.finding`; the file is given to explain-counterfactual."""
 
     name = "find-directions"

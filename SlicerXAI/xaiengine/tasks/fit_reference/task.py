@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import FitReferenceOptions
 
 
-class FitReference(Task):
+class FitReference(Task[FitReferenceOptions]):
     """Statistics of layers' activations, kept where later runs find them."""
 
     name = "fit-reference"

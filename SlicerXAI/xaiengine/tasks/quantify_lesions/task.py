@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import QuantifyLesionsOptions
 
 
-class QuantifyLesions(Task):
+class QuantifyLesions(Task[QuantifyLesionsOptions]):
     """Demir et al. 2021 (arXiv 2104.02869) in physical units, see :mod:`xaiengine.lesions.pipeline`."""
 
     name = "quantify-lesions"

@@ -6,7 +6,7 @@ from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import TrainGeneratorOptions
 
 
-class TrainGenerator(Task):
+class TrainGenerator(Task[TrainGeneratorOptions]):
     """See :mod:`xaiengine.tasks.train_generator.training_task`."""
 
     name = "train-generator"
