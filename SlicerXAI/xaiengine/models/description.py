@@ -18,12 +18,11 @@ from .fitting import load_weights
 from .formats.metadata import task_of_network
 from .formats.weights import read_state
 from .network_facts import input_channels, output_channels, spatial_dims
-from .outputs import selector_for
-from .probing import output_count
 from .settings import ExplanationSettings, usual_activation
 from .transforms import Preprocessing, preprocessing_of
 from .trust.expressions import TRUST_REMEDY
 from .trust.safe_config import Component, SafeConfig, parse_config
+from .understanding import prediction_shape, understood
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,12 +135,10 @@ def assemble_described(
     capabilities: Capabilities | None = None,
     notes: tuple[str, ...] = (),
     kind: str = "",
-    activation: str | None = None,
 ) -> ExplainedModel:
     """An explained model of a network and its description; what is not described is found by running it once."""
     dims = description.spatial_dims or spatial_dims({}, network)
     task: ModelTask = description.task or task_of_network(kind or type(network).__name__)
-    select = selector_for(network)
     inferer = description.inference.inferer() if description.inference else Inferer()
     described = path.with_suffix(".json")
     model = ExplainedModel(
@@ -159,7 +156,6 @@ def assemble_described(
         inferer=inferer,
         capabilities=capabilities or Capabilities(),
         defaults=description.defaults,
-        select_output=select,
         target=description.target,
         notes=(*description.notes, *notes),
         reference=description.reference,
@@ -167,18 +163,23 @@ def assemble_described(
     model = with_layers(model, description.layers, description.input_size)
     if not model.labels or description.task is None:
         model = _completed(model, description)
-    chosen = description.activation or activation or usual_activation(model.task, len(model.labels))
-    return replace(model, activation=chosen)
+    return understood(
+        replace(model, activation=usual_activation(model.task, len(model.labels))),
+        activation=description.activation,
+        output=description.output,
+        passes=description.passes,
+        probe=capabilities is None,
+    )
 
 
 def _completed(model: ExplainedModel, description: ModelDescription) -> ExplainedModel:
     """Task and labels from what the network gives for its example input."""
-    count, is_map = output_count(model)
-    if description.labels and len(description.labels) != count:
-        raise ModelError(
-            f"{len(description.labels)} labels are described, the network has {count} outputs.", "Name every output."
-        )
-    task = description.task or ("segmentation" if is_map else "classification")
+    shape = prediction_shape(model, len(description.labels), description.output)
+    count = shape[1] if len(shape) > 1 else 1
+    is_map = len(shape) > 2 and max(shape[2:]) > 1
+    task = description.task or ("segmentation" if is_map else model.task)
+    if task == "segmentation" and not is_map:
+        task = "classification"
     labels = model.labels or tuple(_numbered(count)) or ("output",)
     return replace(model, task=task, labels=labels)
 

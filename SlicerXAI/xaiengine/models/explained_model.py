@@ -92,6 +92,12 @@ class ExplainedModel:
     reference: str = ""
     example_shape: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """From now on the network is called with a copy of its input, which it may change."""
+        from .calling import own_input
+
+        object.__setattr__(self, "network", own_input(self.network))
+
     def to(self, device: torch.device) -> ExplainedModel:
         """The same model with its network on a device."""
         return replace(self, network=self.network.to(device))
@@ -124,8 +130,9 @@ class ExplainedModel:
         """Raw outputs, shape (N, C, ...), of a batch of inputs (N, channels, spatial...) without gradients."""
         import torch
 
+        rows = batch.split(1) if not self.capabilities.free_batch else [batch]
         with torch.inference_mode():
-            return self.select_output(self.network(batch.to(self.device)))
+            return torch.cat([self.select_output(self.network(part.to(self.device))) for part in rows])
 
     def read_reference(self) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
         """Tensors and metadata of the model's reference statistics; None when it ships none.

@@ -76,12 +76,12 @@ def example_shapes(
 
 
 def _without_content(network: nn.Module, shape: tuple[int, ...]) -> Any:
-    with _emptied(network):
+    with emptied(network):
         return network(torch.empty(shape, device="meta"))
 
 
 @contextlib.contextmanager
-def _emptied(network: nn.Module) -> Iterator[None]:
+def emptied(network: nn.Module) -> Iterator[None]:
     """Within the block, weights and buffers are tensors without content.
 
     Done module by module rather than with ``torch.func.functional_call``, which leaves the stand-ins in a network

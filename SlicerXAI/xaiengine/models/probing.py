@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError
-from .explained_model import Capabilities, ExplainedModel
+from .calling import own_input
+from .explained_model import Capabilities
 from .model_cache import remembered
 from .outputs import OutputSelector
 
@@ -14,28 +15,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-3
-
-
-def output_count(model: ExplainedModel) -> tuple[int, bool]:
-    """Channels of the output for the example input, and whether it is a map over positions.
-
-    Raises:
-        ModelError: the network does not take that input.
-    """
-    import torch
-
-    try:
-        output = model.predict(torch.zeros(model.example_shape))
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"The network does not take an input of {tuple(model.example_shape)}: {str(error)[:300]}.",
-            "Say what it takes in a description beside it: spatial_dims, in_channels, input_size.",
-        ) from error
-    if output.ndim == 1:
-        return 1, False
-    return int(output.shape[1]), output.ndim > 2 and max(output.shape[2:]) > 1
 
 
 def abilities(
@@ -46,24 +25,28 @@ def abilities(
     ``reason`` says why it has no layers, if it has none.
     """
     select = OutputSelector()
+    network = own_input(network)
 
-    def find_out() -> dict[str, bool]:
+    def find_out() -> dict[str, Any]:
         return {
             "batch": takes_batches(network, select, shape),
             "gradient": is_differentiable(network, select, shape),
         }
 
-    found = remembered(digest, ("abilities", tuple(shape)), find_out)
+    found = remembered(digest, ("abilities", 2, tuple(shape)), find_out)
     reasons = {} if layers else {"layers": reason}
-    if not found["batch"]:
-        reasons["free_batch"] = f"its graph was made for a batch of {shape[0]}"
+    if found["batch"]:
+        reasons["free_batch"] = str(found["batch"])
     if not found["gradient"]:
         reasons["differentiable"] = "its output has no gradient with respect to the input"
-    return Capabilities(layers, bool(found["batch"]), bool(found["gradient"]), reasons)
+    return Capabilities(layers, not found["batch"], bool(found["gradient"]), reasons)
 
 
-def takes_batches(network: nn.Module, select: Any, shape: Sequence[int]) -> bool:
-    """Whether two inputs at once give what they give one by one."""
+def takes_batches(network: nn.Module, select: Any, shape: Sequence[int]) -> str:
+    """Why two inputs at once do not give what they give one by one; empty where they do.
+
+    A random network differs for another reason, which is found elsewhere: seeds are fixed, image by image.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -73,8 +56,12 @@ def takes_batches(network: nn.Module, select: Any, shape: Sequence[int]) -> bool
             both = select(network(batch))
             single = torch.cat([select(network(row[None])) for row in batch])
     except Exception:  # whatever a graph with a fixed batch raises
-        return False
-    return both.shape == single.shape and bool((both - single).abs().max() <= TOLERANCE * (1 + single.abs().max()))
+        return f"it takes a batch of {shape[0]} and no other"
+    if both.shape != single.shape:
+        return f"it takes a batch of {shape[0]} and no other"
+    if bool((both - single).abs().max() <= TOLERANCE * (1 + single.abs().max())):
+        return ""
+    return "its output for an image depends on the other images of the batch"
 
 
 def is_differentiable(network: nn.Module, select: Any, shape: Sequence[int]) -> bool:

@@ -40,6 +40,8 @@ class ExplanationSettings(BaseModel):
     ``layers`` are names or wildcards of layers that suit an explanation, the default first. ``defaults`` holds
     options per task. ``reference`` names a file with the statistics of the layers over reference images. ``folds``
     and ``mirroring`` are for nnU-Net: which folds are averaged (none: all), and whether over mirrored inputs too.
+    ``output`` names the prediction (a key or a number) among several tensors that the network returns; ``passes`` is
+    how many passes with fixed seeds are averaged where the network's output is random.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -57,6 +59,8 @@ class ExplanationSettings(BaseModel):
     notes: list[str] = Field(default_factory=list)
     folds: list[int | Literal["all"]] = Field(default_factory=list)
     mirroring: bool = False
+    output: str | int = ""
+    passes: int = Field(0, ge=0, le=256)
 
     @classmethod
     def parse(cls, text: str, file: str) -> ExplanationSettings:

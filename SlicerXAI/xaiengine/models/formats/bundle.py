@@ -17,12 +17,12 @@ from ..files import ModelFiles, open_model
 from ..fitting import load_weights
 from ..inference import inferer_of
 from ..network_facts import input_channels, output_channels, spatial_dims
-from ..outputs import selector_for
 from ..settings import SETTINGS_FILE, ExplanationSettings, usual_activation
 from ..transforms import Preprocessing, preprocessing_of
 from ..trust.expressions import TRUST_REMEDY
 from ..trust.malicious_config import check_configuration, check_logging
 from ..trust.safe_config import Component, SafeConfig, merged, parse_config
+from ..understanding import understood
 from .auto3dseg import auto3dseg_inferer, auto3dseg_labels, auto3dseg_preprocessing, is_auto3dseg
 from .metadata import METADATA_FILE, Metadata, read_metadata, task_of_network
 from .weights import read_state
@@ -227,13 +227,15 @@ def assemble_parts(
         preprocessing=preprocessing,
         inferer=chosen or Inferer(),
         defaults=settings.defaults,
-        select_output=selector_for(network),
         target=settings.target,
         notes=(*settings.notes, *notes),
         files=files,
         reference=settings.reference,
     )
-    return with_layers(model, settings.layers, _input_size(arguments, model.spatial_dims))
+    model = with_layers(model, settings.layers, _input_size(arguments, model.spatial_dims))
+    return understood(
+        model, activation=settings.activation, output=settings.output, passes=settings.passes, named=bool(outputs)
+    )
 
 
 def _input_size(arguments: Mapping[str, Any], dims: int) -> tuple[int, ...]:

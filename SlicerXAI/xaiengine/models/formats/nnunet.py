@@ -15,6 +15,7 @@ from ..fitting import load_weights
 from ..settings import NNUNET_SETTINGS_FILE, ExplanationSettings
 from ..trust.allowed import find_network_class
 from ..trust.expressions import TRUST_REMEDY
+from ..understanding import understood
 from .averaging import AveragedNetwork, MirroredNetwork
 from .nnunet_plans import REMEDY, Plan, parse_json, read_channels, read_labels, read_plan
 from .nnunet_preparation import NnunetPreprocessing
@@ -98,7 +99,7 @@ def load_nnunet(path: Path, trust: bool = False) -> ExplainedModel:
         files=files,
         reference=settings.reference,
     )
-    return with_layers(model, settings.layers)
+    return understood(with_layers(model, settings.layers), output=settings.output)
 
 
 def _present(files: ModelFiles, name: str) -> list[str]:

@@ -28,7 +28,6 @@ LARGEST_ONNX = 2 * 2**30
 
 LARGEST_CONSTANT = 2**28
 MOST_CHANNELS = 4
-_FINAL = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "log-softmax"}
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -64,11 +63,7 @@ def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
     updated = {"spatial_dims": len(shape) - 2, "in_channels": shape[1]}
     if not description.input_size and not resized_to_described(description) and min(sizes[2:]) > 0:
         updated["input_size"] = list(shape[2:])
-    notes, activation = [], None
-    final = _FINAL.get(_last_operator(proto))
-    if final and not description.activation:
-        activation = "none"
-        notes.append(f"Its graph ends with a {final}: outputs are taken as they are, not passed through another.")
+    notes = []
     if last:
         notes.append("Its graph takes channels last; they are put there.")
     return assemble_described(
@@ -79,7 +74,6 @@ def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
         "ONNX",
         capabilities=capabilities,
         notes=tuple(notes),
-        activation=activation,
     )
 
 
@@ -161,11 +155,6 @@ def _example(sizes: list[int], description: ModelDescription) -> tuple[int, ...]
     given = list(description.input_size) or [0] * dims
     spatial = [asked or size or DEFAULT_SIZES[dims][0] for asked, size in zip(given, sizes[2:])]
     return (1, sizes[1] or description.in_channels or 1, *spatial)
-
-
-def _last_operator(proto: ModelProto) -> str:
-    output = proto.graph.output[0].name
-    return next((node.op_type for node in reversed(proto.graph.node) if output in node.output), "")
 
 
 def _converted(proto: ModelProto, name: str) -> nn.Module:

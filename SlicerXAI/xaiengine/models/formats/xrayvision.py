@@ -20,6 +20,7 @@ from ..explained_model import ExplainedModel
 from ..files import SingleFile
 from ..fitting import load_weights
 from ..trust.stateless_unpickling import read_hollow
+from ..understanding import understood
 from .weights import globals_in
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def load_xrayvision(path: Path) -> ExplainedModel:
         notes=notes,
     )
     patterns = description.layers or [f"*features.denseblock{number}" for number in (2, 1, 3, 4)]
-    return with_layers(model, patterns, (SIZE, SIZE))
+    return understood(with_layers(model, patterns, (SIZE, SIZE)))
 
 
 def _monai_name(key: str) -> str:
