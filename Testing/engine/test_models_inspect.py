@@ -183,7 +183,7 @@ def test_the_cache_is_shown_used_and_cleared(described, tmp_path, monkeypatch, c
     first = load_model(described)
     assert cache_command(["--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["folder"] == str(tmp_path / "kept") and shown["files"] == 1
+    assert shown["folder"] == str(tmp_path / "kept") and shown["files"] == 2
     monkeypatch.setattr("xaiengine.models.assembly.survey", lambda *_: pytest.fail("surveyed again"))
     assert load_model(described).layers == first.layers
     assert cache_command(["clear"]) == 0

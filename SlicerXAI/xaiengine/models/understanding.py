@@ -57,7 +57,8 @@ def understood(
     """The model with its output chosen, its probabilities turned into logits, and its labels counted.
 
     ``activation``, ``output`` and ``passes`` are what its description says; ``named`` is false where the labels were
-    made up by a loader; ``probe`` asks what a network of the user's own code can do. A network that cannot be run on its example input is left as it is, with a note.
+    made up by a loader; ``probe`` asks what a network of the user's own code can do. A network that cannot be run on
+    its example input is left as it is, with a note.
 
     Raises:
         ModelError: labels and outputs differ in number, or outputs differ from pass to pass.
@@ -249,14 +250,14 @@ def _activation(model: ExplainedModel, seen: Observation, described: str | None)
         return described or "none", ""
     usual = described or model.activation or usual_activation(model.task, len(model.labels))
     if ending in ("softmax", "log-softmax"):
-        kept = f"; the activation {described} of its description is not applied to them" if described == "sigmoid" else ""
+        kept = "; the sigmoid of its description is not applied to them" if described == "sigmoid" else ""
         what = "probabilities" if ending == "softmax" else "logarithms of probabilities"
         note = f"The network ends in {ending}: its outputs are {what} and pass through no second softmax{kept}."
         if seen.shape[1:2] == (1,):
             note = "The network ends in a softmax over one output, which is 1 for every input."
         return "softmax", note
     if ending == "sigmoid":
-        kept = f"; the activation {described} of its description is not applied" if described == "softmax" else ""
+        kept = "; the softmax of its description is not applied to them" if described == "softmax" else ""
         return "sigmoid", (
             f"The network ends in sigmoid: its outputs are probabilities and pass through no second sigmoid{kept}."
         )
