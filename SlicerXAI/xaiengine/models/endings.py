@@ -30,29 +30,16 @@ _THROUGH = frozenset(
 """Operations that move, choose, average or repeat values: the output is of the kind that went in."""
 
 _MEANS = frozenset(["add", "div", "mul", "sum"])
-"""Operations with which means are written; the values then decide."""
+"""Operations with which means are written; the values then decide, as they do after any operation not named here."""
 
 _ENDINGS: dict[str, Ending] = {
     "_softmax": "softmax",
     "softmax": "softmax",
     "_safe_softmax": "softmax",
     "sigmoid": "sigmoid",
-    "hardsigmoid": "bounded",
     "_log_softmax": "log-softmax",
     "log_softmax": "log-softmax",
     "tanh": "tanh",
-    "clamp": "bounded",
-    "clamp_max": "bounded",
-    "hardtanh": "bounded",
-    "minimum": "bounded",
-    "where": "bounded",
-    "div": "bounded",
-    "rsub": "bounded",
-    "sub": "bounded",
-    "mul": "bounded",
-    "exp": "bounded",
-    "pow": "bounded",
-    "sum": "bounded",
 }
 _SCORES = frozenset(
     """
@@ -61,6 +48,7 @@ _SCORES = frozenset(
     leaky_relu gelu silu elu softplus einsum addmv dot conv2d conv3d
     """.split()
 )
+_WEIGHTED = ("addmm", "mm", "linear", "convolution", "_convolution", "conv2d", "conv3d", "conv1d")
 DEEPEST = 64
 TOLERANCE = 2e-3
 
@@ -71,6 +59,8 @@ class Watcher(TorchDispatchMode):
 
     origins: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     random: list[str] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
+    """Output channels of the layers with weights, the last one first."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -83,6 +73,8 @@ class Watcher(TorchDispatchMode):
         plain = name[:-1] if in_place else name
         if torch.Tag.nondeterministic_seeded in function.tags and not _is_idle(plain, args, kwargs or {}):
             self.random.append(plain)
+        if plain in _WEIGHTED and isinstance(made, torch.Tensor) and made.ndim > 1:
+            self.heads.insert(0, made.shape[1 if "conv" in plain else -1])
         for tensor in _tensors(made):
             number = len(self.origins) + 1
             self.origins[number] = (plain, tuple(parent for parent in parents if parent))
@@ -97,18 +89,19 @@ class Watcher(TorchDispatchMode):
         if number not in self.origins or depth > DEEPEST:
             return "scores", 0
         name, parents = self.origins[number]
-        if name in _THROUGH or (name in _MEANS and parents):
-            kinds = {self._ending(parent, depth + 1) for parent in parents}
-            endings = {kind for kind, _ in kinds}
-            if len(endings) == 1 and (name not in _MEANS or not endings & {"scores", "bounded"}):
-                return next(iter(endings)), next(iter(kinds))[1] if len(kinds) == 1 and name not in _MEANS else 0
-            if name in _THROUGH:
-                return "scores", 0
         if name in _SCORES:
             return "scores", number
-        if name == "add":
-            return "scores", number
-        return _ENDINGS.get(name, "scores"), number
+        if name in _ENDINGS:
+            return _ENDINGS[name], number
+        found = {self._ending(parent, depth + 1) for parent in parents}
+        endings = {ending for ending, _ in found}
+        if name in _THROUGH and len(endings) == 1:
+            return next(iter(found)) if len(found) == 1 else (next(iter(endings)), 0)
+        if name in _MEANS and len(endings) == 1 and len(parents) > 1:
+            return next(iter(endings)), 0
+        if name in _MEANS and len(parents) == 1 and endings & {"softmax", "sigmoid"}:
+            return next(iter(endings)), 0
+        return ("scores" if name == "add" and "scores" in endings else "bounded"), number
 
 
 def _is_idle(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -30,6 +30,9 @@ VERSION = 1
 SAME = 1e-5
 """Difference of two passes, in parts of the outputs' range, that rounding explains."""
 
+HEADS = 3
+"""How many of the last layers with weights may be the one that predicts, where the outputs' number is not known."""
+
 KNOWN_MAKERS = ("torch.nn.", "monai.", "dynamic_network_architectures.", "torchvision.")
 
 
@@ -93,9 +96,8 @@ def understood(
 def observe(model: ExplainedModel, outputs: int, selector: OutputSelector, output: Key = "") -> Observation:
     """Run the network once, without content if it can, and again on numbers where the values must decide."""
     as_map = model.task == "segmentation"
-    heads = last_heads(model.network)
     watcher, returned = _watched(model)
-    found = chosen(returned, outputs, heads, selector, output, as_map)
+    found = chosen(returned, outputs, watcher.heads[:HEADS], selector, output, as_map)
     ending, _ = watcher.ending(taken(returned, found.path))
     several = list(candidates(returned))
     difference = 0.0
@@ -129,7 +131,7 @@ def _watched(model: ExplainedModel) -> tuple[Watcher, Any]:
 def _probes(shape: Sequence[int]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(tuple(shape), generator=generator)
-    return [noise, noise * 100, torch.rand(tuple(shape), generator=generator)]
+    return [noise, noise * 100, noise * 1e4, torch.rand(tuple(shape), generator=generator)]
 
 
 def _values(model: ExplainedModel, path: tuple[Key, ...], batch: torch.Tensor) -> torch.Tensor:
@@ -156,9 +158,8 @@ def prediction_shape(model: ExplainedModel, outputs: int, output: Key = "") -> t
     asked = ("prediction", VERSION, model.example_shape, outputs, str(output))
 
     def find_out() -> dict[str, Any]:
-        _, returned = _watched(model)
-        selector = selector_for(model.network)
-        found = chosen(returned, outputs, last_heads(model.network), selector, output)
+        watcher, returned = _watched(model)
+        found = chosen(returned, outputs, watcher.heads[:HEADS], selector_for(model.network), output)
         return {"shape": found.shape}
 
     try:
@@ -170,19 +171,6 @@ def prediction_shape(model: ExplainedModel, outputs: int, output: Key = "") -> t
             f"The network does not take an input of {tuple(model.example_shape)}: {str(error)[:300]}.",
             "Say what it takes in a description beside it: spatial_dims, in_channels, input_size.",
         ) from error
-
-
-def last_heads(network: nn.Module, most: int = 3) -> list[int]:
-    """Output channels of the network's last layers with weights, the very last first."""
-    from torch.nn.modules.conv import _ConvNd
-
-    counts = []
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            counts.append(module.out_features)
-        elif isinstance(module, _ConvNd):
-            counts.append(module.out_channels)
-    return counts[::-1][:most]
 
 
 def _of_known_makers(network: nn.Module) -> bool:

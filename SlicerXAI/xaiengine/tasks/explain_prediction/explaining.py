@@ -118,7 +118,7 @@ def make_case(
 def _layers(view: ScanView, row: torch.Tensor, names: list[str] | None) -> tuple[list[str], list[str]]:
     """Layers of CAMs and layer methods (deepest last), and of bottlenecks (earliest first)."""
     network, model = view.model.network, view.model
-    if not model.capabilities.layers:
+    if not (model.capabilities.layers and model.capabilities.free_batch):  # every method on layers needs both
         return [], []
 
     def forward(inputs: torch.Tensor) -> Any:
