@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
 from xaiengine.app.run import run_job
 from xaiengine.core.errors import ModelError
 from xaiengine.core.job import Job
 from xaiengine.io.volume_files import read_volume
 from xaiengine.models import load_model
 
-CODE = '''
+CODE = """
 import random
 import torch
 from torch import nn
@@ -81,7 +80,7 @@ class Shuffled(Base):
 class Alone(Base):
     def forward(self, x):
         return self.body(x.view(1, 1, 16, 16, 16))
-'''
+"""
 namespace: dict = {}
 exec(compile(CODE, "networks", "exec"), namespace)
 SIZE = 16

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from torch import nn
-
 from xaiengine.core.errors import ModelError
 from xaiengine.models import load_model
 from xaiengine.models.endings import Watcher, confirmed, logits_of
