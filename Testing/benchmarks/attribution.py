@@ -36,8 +36,8 @@ from xaiengine.attribution.case import Case, MethodSettings
 from xaiengine.attribution.feature_maps import explainable
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.gradient import integrated_gradients, smooth_gradient
-from xaiengine.attribution.methods import METHODS, Method
 from xaiengine.attribution.perturbation import occlusion
+from xaiengine.attribution.registry import METHODS, AttributionMethod
 from xaiengine.core.errors import XAIError
 from xaiengine.core.similarity import spearman
 from xaiengine.evaluation.controls import edge_map, random_map

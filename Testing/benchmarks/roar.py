@@ -27,7 +27,7 @@ from xaiengine.attribution.baselines import baseline_like
 from xaiengine.attribution.bottleneck.information import own_statistics
 from xaiengine.attribution.case import Case
 from xaiengine.attribution.feature_maps import explainable
-from xaiengine.attribution.methods import METHODS
+from xaiengine.attribution.registry import METHODS
 from xaiengine.evaluation.controls import edge_map, random_map
 from xaiengine.targets.targets import ClassTarget
 

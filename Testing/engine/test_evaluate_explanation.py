@@ -8,8 +8,8 @@ import torch
 from support.prediction_models import BRIGHT, model_of, session_with
 from support.scans import Ball, thorax
 from xaiengine.app.run import run_job
-from xaiengine.attribution.case import Case
-from xaiengine.attribution.methods import METHODS
+from xaiengine.attribution.registry import METHODS
+from xaiengine.attribution.whole_case import WholeCase
 from xaiengine.core.job import Job
 from xaiengine.core.progress import Progress
 from xaiengine.evaluation.evaluation_budget import Effort
@@ -85,7 +85,7 @@ def test_checks_that_explain_again_average_over_the_samples_with_most_of_the_map
 
     def checks_on(rows, kept):
         chosen = inputs[rows]
-        case = Case(model.network, ClassTarget(1), chosen, 0 * chosen, (1.0, 1.0), ("late",), ("late",), {})
+        case = WholeCase(model.network, ClassTarget(1), chosen, 0 * chosen, (1.0, 1.0), ("late",), ("late",), {})
         effort = Effort(draws=2, models=2, seeds=2, samples_again=kept)
         return RepeatedChecks(case, maps[rows], effort, METHODS["layercam"])
 

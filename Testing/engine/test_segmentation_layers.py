@@ -18,7 +18,7 @@ from xaiengine.attribution.bottleneck.segmentation_bottleneck import (
 )
 from xaiengine.attribution.cam import WEIGHTS, cam_maps
 from xaiengine.attribution.layer import LayerSettings, layer_attribution
-from xaiengine.attribution.segmentation_windowwise import layer_over_windows, over_windows
+from xaiengine.attribution.windowwise import layer_over_windows, over_windows
 from xaiengine.core.errors import ModelError
 from xaiengine.inference.window_layers import lay_cells, layer_features
 from xaiengine.inference.window_layout import lay_windows

@@ -12,7 +12,7 @@ import torch
 from scipy import ndimage
 from support.segmentation_bundles import OBLIQUE, bright_bundle, bright_scan, random_unet_bundle, write_bundle
 from xaiengine.app.run import run_job
-from xaiengine.attribution.segmentation.method_list import CAUTION, MARKED, METHODS
+from xaiengine.attribution.registry import RESIDUE, unreliable
 from xaiengine.core.job import Job
 from xaiengine.io.grid import Grid
 from xaiengine.io.segmentation import Mask, Segmentation
@@ -213,7 +213,7 @@ def test_several_methods_and_classes_each_get_their_map_and_their_curve(tmp_path
     volumes = [item for item in result.artifacts if item.kind == "volume"]
     assert len(volumes) == 7  # 3 methods x 2 targets, and the magnitude of the first
     assert roles["attribution"].display["window"][0] == -roles["attribution"].display["window"][1]
-    assert roles["attribution-grad-cam-class-0"].display["colors"] == "heat"
+    assert roles["attribution-gradcam-class-0"].display["colors"] == "heat"
     assert len(rows(tmp_path, "summary.csv")) == 6
     assert result.values["receptive_50_mm"] <= result.values["receptive_90_mm"]
     for item in volumes:
@@ -224,8 +224,8 @@ def test_methods_that_hardly_heed_the_weights_say_so(tmp_path, unet):
     bright_scan(tmp_path / "scan.nrrd", OBLIQUE)
     methods = ["vargrad", "saliency"]
     result = finished(tmp_path, unet, tmp_path / "scan.nrrd", methods=methods, samples=2)
-    assert [text for text in result.warnings if text.endswith(CAUTION)] == [f"VarGrad: {CAUTION}"]
-    assert set(MARKED) < set(METHODS)
+    assert [text for text in result.warnings if text.endswith(RESIDUE)] == [f"VarGrad: {RESIDUE}"]
+    assert "vargrad" in unreliable("segmentation") and "saliency" not in unreliable("segmentation")
 
 
 def test_the_matrix_tells_which_structure_each_class_relies_on(tmp_path):
@@ -293,7 +293,7 @@ def test_the_estimate_counts_what_then_happens(tmp_path, unet):
 
 REFUSALS = {
     "an unknown class": (dict(classes=["liver"]), "segments no 'liver'", "0 background, 1 bright"),
-    "an unknown method": (dict(methods=["grad-kam"]), "no method 'grad-kam'", "grad-cam"),
+    "an unknown method": (dict(methods=["grad-kam"]), "no method called 'grad-kam'", "gradcam"),
     "a point outside": (dict(target="voxel", point="900,0,0"), "outside scan", "inside the scan"),
     "a point that is none": (dict(target="voxel", point="here"), "not a position", "12.5,-40,118"),
     "no point": (dict(target="component"), "needs a point", "R,A,S"),

@@ -11,7 +11,7 @@ from xaiengine.attribution.coalitions import RegionGame, feature_ablation
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.gradient import input_x_gradient, integrated_gradients, saliency, smooth_gradient
 from xaiengine.attribution.perturbation import occlusion, positions
-from xaiengine.attribution.segmentation_forward import CachedPrediction, WindowedForward
+from xaiengine.attribution.window_forward import CachedPrediction, WindowedForward
 from xaiengine.inference.window_layout import lay_windows
 from xaiengine.inference.windows import WindowedModel
 from xaiengine.models.explained_model import Inferer

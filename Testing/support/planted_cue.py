@@ -15,10 +15,9 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 from torch.nn import functional
-from xaiengine.attribution.segmentation.explaining import Explaining, MethodSettings
-from xaiengine.attribution.segmentation.method_list import METHODS
-from xaiengine.attribution.segmentation.methods import run_method
-from xaiengine.evaluation.segmentation_findings import on_grid_of_network
+from xaiengine.attribution.registry import find_method
+from xaiengine.attribution.runner import run_method
+from xaiengine.attribution.window_case import WindowCase
 from xaiengine.inference.segmentation_preparation import predict_scan
 from xaiengine.io.grid import Grid
 from xaiengine.io.volume import Volume
@@ -122,7 +121,7 @@ def cue_rank(values: np.ndarray, scan: CueScan) -> int:
     return 1 + sum(float(amount[place].mean()) >= float(amount[scan.cue].mean()) for place in [*decoys, *rest])
 
 
-def explaining(network: nn.Module, scan: CueScan, **settings) -> Explaining:
+def explaining(network: nn.Module, scan: CueScan, **settings) -> WindowCase:
     """The ball's segmentation by a network, ready for methods."""
     model = ExplainedModel(
         "cue", network, "segmentation", ("background", "ball"), "0", Path("cue"), "test", spatial_dims=3
@@ -130,13 +129,12 @@ def explaining(network: nn.Module, scan: CueScan, **settings) -> Explaining:
     volume = Volume(scan.image, Grid(scan.image.shape, np.eye(4)), "scan")
     predicted = predict_scan(volume, model)
     chosen = choose_targets(predicted, TargetRequest(kind="class", classes=("ball",)))
-    return Explaining(predicted, chosen, MethodSettings(**settings))
+    return WindowCase(predicted, chosen, settings)
 
 
-def map_of(job: Explaining, name: str) -> np.ndarray:
+def map_of(job: WindowCase, name: str) -> np.ndarray:
     """The map of a method on the voxels of the scan, (I, J, K)."""
-    (found,) = run_method(job, METHODS[name])
-    return on_grid_of_network(found, job.scan)
+    return job.on_input(run_method(job, find_method(name)))[0].sum(0).cpu().numpy()
 
 
 def random_network(seed: int = 1) -> nn.Module:

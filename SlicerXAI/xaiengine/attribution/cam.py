@@ -83,28 +83,46 @@ def cam_maps(
             network that does not end in global average pooling and one linear layer.
     """
     wanted = any(method in WEIGHTS for method in methods)
-    with recorded(layers, differentiable=wanted) as activations, torch.set_grad_enabled(wanted):
+    activations, gradients, output = record_layers(model_forward, layers, inputs, target, wanted)
+    maps: dict[tuple[str, str], torch.Tensor] = {}
+    for name in layers:
+        activation = activations[name].detach().float()
+        for method in methods:
+            if method == "cam":
+                raw = original_cam(model_forward, layers[name], name, activation, output.detach(), target)
+            elif method == "scorecam":
+                weights = _scorecam_weights(model_forward, inputs, activation, target, batch_size)
+                raw = (weights * scaled(activation)).sum(1)
+            else:
+                raw = (WEIGHTS[method](activation, gradients[name]) * activation).sum(1)
+            keep_positive = method in RECTIFIED if rectify is None else rectify
+            maps[method, name] = raw.relu() if keep_positive else raw
+    return maps
+
+
+def record_layers(
+    model_forward: Callable[[torch.Tensor], torch.Tensor],
+    layers: Mapping[str, nn.Module],
+    inputs: torch.Tensor,
+    target: Target,
+    differentiable: bool = True,
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+    """Activations (N, K, cells...) of layers, the target's derivatives with respect to them, and the output.
+
+    One forward and one backward pass serve all layers; without ``differentiable`` there are no derivatives.
+
+    Raises:
+        ModelError: a layer without a feature map, or a target that does not depend on one.
+    """
+    with recorded(layers, differentiable=differentiable) as activations, torch.set_grad_enabled(differentiable):
         output = model_forward(inputs)
         missing = [name for name in layers if name not in activations]
         if missing:
             raise ModelError(f"The layer {missing[0]} takes no part in the prediction.", "Choose another layer.")
         for name, activation in activations.items():
             check_spatial(name, activation, inputs.ndim - 2)
-        gradients = _gradients(target.value(output), activations) if wanted else {}
-    maps: dict[tuple[str, str], torch.Tensor] = {}
-    for name in layers:
-        activation = activations[name].detach().float()
-        for method in methods:
-            if method == "cam":
-                raw = _original_cam(model_forward, layers[name], name, activation, output.detach(), target)
-            elif method == "scorecam":
-                weights = _scorecam_weights(model_forward, inputs, activation, target, batch_size)
-                raw = (weights * _scaled(activation)).sum(1)
-            else:
-                raw = (WEIGHTS[method](activation, gradients[name]) * activation).sum(1)
-            keep_positive = method in RECTIFIED if rectify is None else rectify
-            maps[method, name] = raw.relu() if keep_positive else raw
-    return maps
+        gradients = _gradients(target.value(output), activations) if differentiable else {}
+    return activations, gradients, output
 
 
 def upsample(maps: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -131,7 +149,7 @@ def _gradients(values: torch.Tensor, activations: Mapping[str, torch.Tensor]) ->
     return {name: gradient.float() for name, gradient in gradients.items()}
 
 
-def _scaled(activation: torch.Tensor) -> torch.Tensor:
+def scaled(activation: torch.Tensor) -> torch.Tensor:
     """Each feature map scaled to 0..1; constant maps become 0."""
     low = activation.amin(_cells(activation), keepdim=True)
     return (activation - low) / (activation.amax(_cells(activation), keepdim=True) - low + 1e-8)
@@ -146,7 +164,7 @@ def _scorecam_weights(
     batch_size: int,
 ) -> torch.Tensor:
     """Softmax over channels of how much each feature map, as a mask of the input, keeps (Wang 2020), (N, K, 1...)."""
-    masks = _scaled(activation)
+    masks = scaled(activation)
     samples, channels = masks.shape[:2]
     reference = target.value(model_forward(inputs))
     scores = torch.empty(samples, channels, device=inputs.device)
@@ -158,7 +176,7 @@ def _scorecam_weights(
     return scores.softmax(1).reshape(samples, channels, *[1] * (activation.ndim - 2))
 
 
-def _original_cam(
+def original_cam(
     model_forward: Callable[[torch.Tensor], torch.Tensor],
     layer: nn.Module,
     name: str,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .forward import Attribution, TargetForward, completeness_error
+from .forward import Attribution, Forward, completeness_error
 from .regions import check_regions
 
 
@@ -20,7 +20,7 @@ from .regions import check_regions
 class RegionGame:
     """Values of coalitions of regions of one sample (1, C, spatial...)."""
 
-    forward: TargetForward
+    forward: Forward
     inputs: torch.Tensor
     baseline: torch.Tensor
     labels: torch.Tensor

@@ -21,7 +21,9 @@ class Explanation:
     ``map`` is (I, J, K) float32 on ``grid``; ``unit`` is that of its values; ``signed`` maps hold evidence against
     the target below 0. ``extras`` are further maps on the same grid (variance, other layers). ``convergence`` are
     the figures that tell how far the map can be trusted, ``notes`` what a reader must know. ``provenance`` holds
-    model digest, method, options, seed, device and seconds.
+    model digest, method, options, seed, device and seconds. ``row`` numbers the target of a segmentation, ``layer``
+    is where the map was made (empty: at the input), ``channels`` (C, I, J, K) what each input channel holds of a map
+    that is their sum.
 
     Raises InputError when the map does not fit its grid.
     """
@@ -37,6 +39,10 @@ class Explanation:
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    layer: str = ""
+    row: int = 0
+    channels: np.ndarray | None = None
+    family: str = ""
 
     def __post_init__(self) -> None:
         for name, values in {"map": self.map, **self.extras}.items():
@@ -56,15 +62,17 @@ class Explanation:
     def on(self, grid: Grid) -> Explanation:
         """The explanation on another grid of the same patient, interpolated linearly, 0 outside its own.
 
-        Values are densities per voxel of the original grid and are scaled so that sums over a region stay.
+        Values per voxel are scaled with the volume of the voxels, so that sums over a region stay.
         """
+        if grid is self.grid:
+            return self
         scale = grid.voxel_volume_ml / self.grid.voxel_volume_ml if self.is_amount else 1.0
 
         def moved(values: np.ndarray) -> np.ndarray:
             return (restore(values, self.grid, grid) * scale).astype(np.float32)
 
         extras = {name: moved(values) for name, values in self.extras.items()}
-        return replace(self, map=moved(self.map), grid=grid, extras=extras)
+        return replace(self, map=moved(self.map), grid=grid, extras=extras, channels=None)
 
     @property
     def is_amount(self) -> bool:

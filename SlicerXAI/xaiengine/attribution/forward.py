@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,42 @@ from torch import nn
 from ..core.errors import ModelError
 from ..core.progress import Progress
 from ..targets.targets import Target
+
+if TYPE_CHECKING:
+    from ..inference.window_layers import LayerLattice
+
+
+class Forward(Protocol):
+    """A network as a function from inputs (N, C, spatial...) to the explained number of each row.
+
+    Two implementations: :class:`TargetForward` for whole inputs and slices, and
+    :class:`xaiengine.attribution.window_forward.WindowedForward` for segmentations through windows.
+    """
+
+    network: nn.Module
+
+    @property
+    def passes(self) -> int:
+        """Evaluations of the network so far: rows, or windows."""
+        ...
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Values (N,)."""
+        ...
+
+    def values(self, inputs: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
+        """Values (N,) without gradients."""
+        ...
+
+    def gradient(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The derivative of each row's value with respect to that row, in the inputs' shape."""
+        ...
+
+    def value_and_gradient(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+    def output(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The model's own output for a batch: (N, K), or (N, K, spatial...) blended from the windows."""
+        ...
 
 
 class TargetForward(nn.Module):
@@ -35,12 +71,16 @@ class TargetForward(nn.Module):
         self.target = target
         self.select_output = select_output
         self.progress = progress
-        self.passes = 0
+        self._passes = 0
+
+    @property
+    def passes(self) -> int:
+        return self._passes
 
     def output(self, inputs: torch.Tensor) -> torch.Tensor:
         """The model's own output for a batch."""
         result = self.select_output(self.network(inputs))
-        self.passes += len(inputs)
+        self._passes += len(inputs)
         if self.progress is not None:
             self.progress.advance(len(inputs))
         return result
@@ -91,9 +131,11 @@ class RowByRow(nn.Module):
 class Attribution:
     """What a method gives, before it returns to the scan.
 
-    ``map`` is (N, C, spatial...) on the input's voxels or (N, 1, cells...) on a layer's grid. ``unit`` is that of
-    its values. ``convergence`` holds the figures that tell how far it can be trusted (completeness, steps,
-    standard errors); ``extras`` further maps of the same shape, by name; ``notes`` what the reader must know.
+    ``map`` is (N, C, spatial...) on the input's voxels, or (N, 1, cells...) on the ``lattice`` of a ``layer``.
+    ``unit`` is that of its values; that of the method where it is empty. ``convergence`` holds the figures that tell
+    how far it can be trusted (completeness, steps, standard errors), ``by_row`` those of each row where they differ;
+    ``extras`` further maps of the same shape, by name; ``notes`` what the reader must know; ``others`` the results at
+    further layers.
     """
 
     map: torch.Tensor
@@ -101,6 +143,10 @@ class Attribution:
     convergence: dict[str, float] = field(default_factory=dict)
     extras: dict[str, torch.Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    layer: str = ""
+    lattice: LayerLattice | None = None
+    by_row: tuple[dict[str, float], ...] = ()
+    others: tuple[Attribution, ...] = ()
 
     def summed(self) -> torch.Tensor:
         """The map summed over input channels, (N, spatial...)."""

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from .forward import Attribution, TargetForward, completeness_error
+from .forward import Attribution, Forward, completeness_error
 
 COMPLETENESS_WANTED = 0.01
 FIRST_STEPS = 16
 
 
-def saliency(forward: TargetForward, inputs: torch.Tensor) -> Attribution:
+def saliency(forward: Forward, inputs: torch.Tensor) -> Attribution:
     """The signed gradient (Simonyan 2014, who show its absolute value)."""
     return Attribution(forward.gradient(inputs), unit="change per input unit")
 
 
-def input_x_gradient(forward: TargetForward, inputs: torch.Tensor, baseline: torch.Tensor) -> Attribution:
+def input_x_gradient(forward: Forward, inputs: torch.Tensor, baseline: torch.Tensor) -> Attribution:
     """(x - baseline) · gradient; a zero baseline gives the published form."""
     values, gradient = forward.value_and_gradient(inputs)
     attribution = (inputs - baseline) * gradient
@@ -27,7 +27,7 @@ def input_x_gradient(forward: TargetForward, inputs: torch.Tensor, baseline: tor
 
 
 def integrated_gradients(
-    forward: TargetForward,
+    forward: Forward,
     inputs: torch.Tensor,
     baseline: torch.Tensor,
     *,
@@ -58,7 +58,7 @@ def integrated_gradients(
 
 
 def _path_gradient(
-    forward: TargetForward, inputs: torch.Tensor, baseline: torch.Tensor, steps: int, batch_size: int
+    forward: Forward, inputs: torch.Tensor, baseline: torch.Tensor, steps: int, batch_size: int
 ) -> torch.Tensor:
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     nodes, weights = (nodes + 1) / 2, weights / 2
@@ -84,7 +84,7 @@ def _node_chunks(samples: int, steps: int, batch_size: int) -> Iterator[tuple[sl
 
 
 def smooth_gradient(
-    forward: TargetForward,
+    forward: Forward,
     inputs: torch.Tensor,
     *,
     samples: int = 32,
@@ -124,7 +124,7 @@ def smooth_gradient(
 
 
 def gradient_shap(
-    forward: TargetForward,
+    forward: Forward,
     inputs: torch.Tensor,
     baselines: torch.Tensor,
     *,

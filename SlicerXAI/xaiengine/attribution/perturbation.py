@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ..core.errors import OptionError
 from .cam import INTERPOLATION
-from .forward import Attribution, TargetForward
+from .forward import Attribution, Forward
 
 COARSE_FACTORS = (4, 2)
 """Sides of the coarser blocks by those of the fine ones, coarsest first."""
@@ -39,7 +39,7 @@ def positions(shape: Sequence[int], block: Sequence[int], stride: Sequence[int])
 
 
 def occlusion(
-    forward: TargetForward,
+    forward: Forward,
     inputs: torch.Tensor,
     baseline: torch.Tensor,
     block: Sequence[int],
@@ -94,7 +94,7 @@ def _box(start: Sequence[int], block: Sequence[int]) -> tuple[slice, ...]:
 class _Occluder:
     """Effects of blocks on one sample, collected into sums and counts per voxel."""
 
-    def __init__(self, forward: TargetForward, scan: torch.Tensor, baseline: torch.Tensor, batch_size: int) -> None:
+    def __init__(self, forward: Forward, scan: torch.Tensor, baseline: torch.Tensor, batch_size: int) -> None:
         self.forward, self.scan, self.baseline, self.batch_size = forward, scan, baseline, batch_size
         self.whole = forward.values(scan)[0]
         self.sums = torch.zeros(scan.shape[2:], device=scan.device)
@@ -150,7 +150,7 @@ class _Occluder:
 
 
 def rise(
-    forward: TargetForward,
+    forward: Forward,
     inputs: torch.Tensor,
     baseline: torch.Tensor,
     *,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..attribution.case import Case
 from ..attribution.feature_maps import explainable
 from ..attribution.forward import TargetForward
-from ..attribution.method import Method
+from ..attribution.registry import AttributionMethod
+from ..attribution.whole_case import WholeCase
 from ..core.errors import ModelError
 from ..core.progress import Progress
 from ..targets.targets import BinaryTarget, ClassTarget, Target
@@ -45,11 +45,11 @@ class Evaluator:
 
     def __init__(
         self,
-        case: Case,
+        case: WholeCase,
         maps: np.ndarray,
         effort: Effort,
         *,
-        method: Method | None = None,
+        method: AttributionMethod | None = None,
         truth: np.ndarray | None = None,
         regression: bool = False,
     ) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ..attribution.bottleneck.information import own_statistics
-from ..attribution.case import Case
 from ..attribution.feature_maps import explainable
-from ..attribution.method import Method
+from ..attribution.registry import AttributionMethod
+from ..attribution.whole_case import WholeCase
 from ..core.progress import Progress, RepeatedProgress
 from .evaluation_budget import Effort
 from .randomization import CASCADE_STAGES, FAITHFUL_SPEARMAN, Cascade, cascading_randomization, layers_with_parameters
@@ -29,7 +29,7 @@ STABLE_CHANGE = 1.0
 class RepeatedChecks:
     """Checks of a method on the samples of a case that hold most of its maps (m, spatial...)."""
 
-    def __init__(self, case: Case, maps: np.ndarray, effort: Effort, method: Method) -> None:
+    def __init__(self, case: WholeCase, maps: np.ndarray, effort: Effort, method: AttributionMethod) -> None:
         self.case, self.effort, self.method = case, effort, method
         amounts = np.abs(maps).reshape(len(maps), -1).sum(1)
         self.judged = sorted(np.argsort(-amounts, kind="stable")[: max(1, effort.samples_again)].tolist())
@@ -43,7 +43,9 @@ class RepeatedChecks:
 
     def passes(self, name: str) -> float:
         """Forward passes that a check takes."""
-        return self.method.passes(self.case) * len(self.judged) / self.case.samples * self.times(name)
+        counted = self.method.passes(self.case)
+        forward = counted.forward + 2 * counted.backward + counted.tail
+        return forward * len(self.judged) / self.case.samples * self.times(name)
 
     def times(self, name: str) -> int:
         """How often a check explains each judged sample; 0 for checks that do not."""

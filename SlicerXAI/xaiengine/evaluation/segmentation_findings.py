@@ -11,12 +11,12 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..attribution.segmentation.correction import Correction
-from ..attribution.segmentation.explaining import Explaining, MethodSettings, SegmentationMap
-from ..attribution.segmentation.method_list import METHODS, Method
-from ..attribution.segmentation.methods import run_method
-from ..attribution.segmentation.relations import relation_matrix
-from ..inference.preprocessing import restore
+from ..attribution.correction import Correction
+from ..attribution.explanation import Explanation
+from ..attribution.registry import AttributionMethod, find_method
+from ..attribution.relations import relation_matrix
+from ..attribution.runner import run_method
+from ..attribution.window_case import WindowCase
 from ..inference.segmentation_preparation import PredictedScan
 from ..targets.segmentation_targets import VoxelTarget
 from ..targets.target_choice import ChosenTarget, TargetRequest, choose_targets, classes_present
@@ -25,12 +25,12 @@ from .attention_distance import DistanceCurve, ReceptiveField, distance_curve, r
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Everything that is written. ``curves`` and ``restored`` belong to ``maps`` in order; ``restored`` are the maps
-    summed over channels on the scan's own grid (I, J, K)."""
+    """Everything that is written. ``curves``, ``restored`` and ``on_network_grid`` belong to ``maps`` in order;
+    ``restored`` are the maps on the scan's own grid, (I, J, K)."""
 
     scan: PredictedScan
     chosen: Sequence[ChosenTarget]
-    maps: Sequence[SegmentationMap]
+    maps: Sequence[Explanation]
     values: Sequence[float]
     restored: Sequence[np.ndarray]
     on_network_grid: Sequence[np.ndarray]
@@ -44,32 +44,25 @@ class Findings:
 def measure(
     scan: PredictedScan,
     chosen: Sequence[ChosenTarget],
-    maps: Sequence[SegmentationMap],
+    maps: Sequence[Explanation],
     structures: Mapping[str, Tensor],
 ) -> Findings:
     """Bring maps to the scan's grid and see where they lie."""
     values = [float(item.target.value(scan.output)[0]) for item in chosen]
-    on_network_grid = [on_grid_of_network(item, scan) for item in maps]
+    on_network_grid = [item.on(scan.grid).map for item in maps]
     return Findings(
         scan=scan,
         chosen=chosen,
         maps=maps,
         values=values,
-        restored=[restore(item.summed, item.grid, scan.volume.grid) for item in maps],
+        restored=[item.on(scan.volume.grid).map for item in maps],
         on_network_grid=on_network_grid,
         curves=[
-            distance_curve(array, chosen[item.number].structure.cpu().numpy(), scan.grid.spacing)
+            distance_curve(array, chosen[item.row].structure.cpu().numpy(), scan.grid.spacing)
             for item, array in zip(maps, on_network_grid)
         ],
         structures={name: mask.cpu().numpy() for name, mask in structures.items()},
     )
-
-
-def on_grid_of_network(item: SegmentationMap, scan: PredictedScan) -> np.ndarray:
-    """A map, summed over channels, on the grid that the network sees (I, J, K)."""
-    if item.grid is scan.grid:
-        return item.summed
-    return restore(item.summed, item.grid, scan.grid)
 
 
 def field_of_view(scan: PredictedScan, chosen: ChosenTarget) -> ReceptiveField:
@@ -85,20 +78,21 @@ def field_of_view(scan: PredictedScan, chosen: ChosenTarget) -> ReceptiveField:
 
 
 def class_matrix(
-    scan: PredictedScan,
+    case: WindowCase,
     structures: Mapping[str, np.ndarray],
-    settings: MethodSettings,
-    method: Method,
+    method: AttributionMethod,
     most: int = 24,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Which structures the segmentation of each predicted class relies on.
 
     Methods that explain all classes at once do; others are replaced by input × gradient, which does.
     """
+    scan = case.scan
     names = tuple(classes_present(scan)[:most])
     chosen = choose_targets(scan, TargetRequest(kind="class", classes=names))
-    shared = method.name in ("saliency", "input-x-gradient", "integrated-gradients")
-    used = method if shared else METHODS["input-x-gradient"]
-    maps = run_method(Explaining(scan, chosen, settings), used)
-    columns, rows = relation_matrix({chosen[item.number].label: item.summed for item in maps}, structures)
+    shared = method.name in ("saliency", "input_x_gradient", "integrated_gradients")
+    used = method if shared else find_method("input_x_gradient")
+    every = case.with_(chosen=chosen, progress=None)
+    found = every.on_input(run_method(every, used)).sum(1).cpu().numpy()
+    columns, rows = relation_matrix({item.label: values for item, values in zip(chosen, found)}, structures)
     return columns, [{**row, "method": used.title} for row in rows]

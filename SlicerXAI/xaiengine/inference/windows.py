@@ -35,13 +35,18 @@ class WindowTarget(Protocol):
     See :class:`xaiengine.targets.segmentation_targets.SegmentationTarget`.
     """
 
-    box: Box
-    support: Tensor
-    linear: bool
+    @property
+    def box(self) -> Box: ...
+
+    @property
+    def support(self) -> Tensor: ...
+
+    @property
+    def linear(self) -> bool: ...
 
     def value(self, output: Tensor) -> Tensor: ...
 
-    def cotangent(self, output: Tensor) -> Tensor: ...
+    def cotangent(self, output: Tensor | None) -> Tensor: ...
 
 
 @dataclass

@@ -106,7 +106,7 @@ class Task(ABC, Generic[OptionsOfTask]):
     name: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str]
-    Options: ClassVar[type[TaskOptions]]
+    Options: type[TaskOptions]
     outputs: ClassVar[tuple[OutputSpec, ...]] = ()
     values: ClassVar[tuple[ValueSpec, ...]] = ()
     needs_model: ClassVar[bool] = True

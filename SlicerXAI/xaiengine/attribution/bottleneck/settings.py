@@ -149,3 +149,13 @@ class BottleneckMap:
     warnings: tuple[str, ...]
     settings: BottleneckSettings
     inactive_energy: float = 0.0
+
+
+USUAL_STEPS = 30
+"""Steps that the converged schedule takes as a rule."""
+
+
+def expected_steps(schedule: str) -> int:
+    """Noisy copies that run forward and back behind the layer until a map is made."""
+    steps = BottleneckSettings().steps if schedule == "reference" else USUAL_STEPS
+    return steps * BottleneckSettings().copies

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...attribution.methods import Method, find_method
+from ...attribution.registry import AttributionMethod, find_method
 from ...core.cancellation import interruptibly
 from ...core.console import duration
 from ...core.errors import InputError
@@ -26,6 +26,7 @@ from ...io.volume_files import read_volume
 from ...lesions.lungs.lungs_alone import lungs_alone
 from ..explain_prediction.explaining import explained_target, make_case
 from ..explain_prediction.options import ExplainPredictionOptions
+from ..method_options import todays
 
 if TYPE_CHECKING:
     from ..task import Context, Outcome
@@ -104,7 +105,8 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
 
 def explanation_options(options: EvaluateExplanationOptions, origin: Origin) -> ExplainPredictionOptions:
     """The options that made the map, with the target and baseline of this evaluation where they were given."""
-    known = ExplainPredictionOptions.model_fields
+    made = todays(ExplainPredictionOptions)
+    known = made.model_fields
     content = {name: value for name, value in (origin.options or {}).items() if name in known}
     content |= {"volume": options.volume, "model": options.model, "slices": "all", "roi": "", "segments": ""}
     content |= {"regions_from": "supervoxels", "baseline_scan": ""}
@@ -113,14 +115,14 @@ def explanation_options(options: EvaluateExplanationOptions, origin: Origin) -> 
     for name in ("target", "against"):
         if getattr(options, name):
             content[name] = getattr(options, name)
-    return ExplainPredictionOptions.model_validate(content)
+    return made.model_validate(content)
 
 
 def make_evaluator(
     view: ScanView,
     options: EvaluateExplanationOptions,
     settings: ExplainPredictionOptions,
-    method: Method | None,
+    method: AttributionMethod | None,
     context: Context,
 ) -> tuple[Evaluator, np.ndarray]:
     """The evaluator of the samples with the strongest maps, and their numbers.

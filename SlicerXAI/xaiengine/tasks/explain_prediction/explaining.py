@@ -13,12 +13,14 @@ from ...attribution.baselines import baseline_like
 from ...attribution.bottleneck.information import own_statistics
 from ...attribution.bottleneck.reference_store import find_statistics
 from ...attribution.bottleneck.statistics import ReferenceStatistics
-from ...attribution.case import Case, MethodSettings
+from ...attribution.estimate import estimate, memory_warning
 from ...attribution.explanation import Explanation
 from ...attribution.feature_maps import default_layers, spatial_layers
 from ...attribution.forward import RowByRow
-from ...attribution.methods import Method, find_method
-from ...attribution.runner import Finished, check_needs, estimate, run_methods
+from ...attribution.registry import find_methods
+from ...attribution.results import tell_notes, whole_explanation
+from ...attribution.runner import run_methods
+from ...attribution.whole_case import WholeCase
 from ...core.errors import ModelError, OptionError
 from ...core.progress import Progress
 from ...inference.preprocessing import preprocess
@@ -42,23 +44,9 @@ class Explained:
     view: ScanView
     target: Target
     rows: np.ndarray
-    case: Case
+    case: WholeCase
     explanations: tuple[Explanation, ...]
     segments: Segmentation | None
-
-
-def chosen_methods(names: list[str]) -> list[Method]:
-    """The methods of a list, each once. Raises OptionError for an unknown name or an empty list."""
-    methods = list(dict.fromkeys(find_method(name).name for name in names if name.strip()))
-    if not methods:
-        raise OptionError("No method was named.", "Name one or more, for example iba, integrated_gradients.")
-    return [find_method(name) for name in methods]
-
-
-def method_settings(options: ExplainPredictionOptions) -> MethodSettings:
-    """The options that methods know."""
-    known = MethodSettings.__dataclass_fields__.keys() & type(options).model_fields.keys()
-    return MethodSettings(**{name: getattr(options, name) for name in known if name != "roi"})
 
 
 def explained_target(view: ScanView, options: Any) -> Target:
@@ -84,20 +72,17 @@ def make_case(
     progress: Progress | None = None,
     warn: Callable[[str], None] = lambda text: None,
     segments: Segmentation | None = None,
-) -> Case:
+) -> WholeCase:
     """The case of the chosen samples, with layers, baseline, regions and statistics."""
     model, device = view.model, view.model.device
     inputs = view.samples[rows].to(device)
     baseline = _baseline(view, rows, inputs, options)
     names = list(options.layers) or None
     layers, bottlenecks = _layers(view, inputs[:1], names)
-    settings = method_settings(options)
-    if options.roi:
-        settings = MethodSettings(**{**settings.__dict__, "roi": _roi(view, rows, options.roi).to(device)})
     network, select_output = model.network, model.select_output
     if not model.capabilities.free_batch:
         network, select_output = RowByRow(network, select_output), lambda output: output
-    return Case(
+    return WholeCase(
         network=network,
         target=target,
         inputs=inputs,
@@ -107,11 +92,13 @@ def make_case(
         bottleneck_layers=tuple(bottlenecks),
         statistics=_Statistics(view, warn),
         select_output=select_output,
-        settings=settings,
+        settings=options.method_settings(),
+        roi=_roi(view, rows, options.roi).to(device) if options.roi else None,
         segments=_given_regions(view, rows, segments, options),
         seed=seed,
         batch_size=options.batch_size,
         progress=progress,
+        capabilities=model.capabilities,
     )
 
 
@@ -213,8 +200,10 @@ def explain(
     expect: Callable[[str, float, int], None] = lambda text, seconds, memory: None,
 ) -> Explained:
     """Run the chosen methods on the chosen target and samples; ``expect`` is told beforehand what that takes."""
-    methods = chosen_methods(options.methods)
-    check_needs(methods, view.model.capabilities)
+    methods = find_methods(options.methods)
+    for method in methods:
+        for need in method.needs:
+            view.model.capabilities.require(need, method.title)
     target = explained_target(view, options)
     rows, warning = choose_rows(view, target, options.slices, options.most_slices)
     for text in filter(None, [view.note, warning]):
@@ -222,52 +211,18 @@ def explain(
     segments = read_segmentation(options.segments).on_grid(view.volume.grid) if options.segments else None
     case = make_case(view, target, rows, options, seed=seed, progress=progress, warn=warn, segments=segments)
     expected = estimate(case, methods)
-    text = f"{len(rows)} of {len(view.samples)} samples are explained. {expected.describe()}"
-    expect(text, expected.total, expected.bytes)
+    expect(
+        f"{len(rows)} of {len(view.samples)} samples are explained. {expected.describe()}",
+        expected.total,
+        expected.bytes,
+    )
+    if text := memory_warning(expected, case):
+        warn(text)
     if progress is not None:
         seconds = expected.seconds
         progress.plan([("Preparing", 0.02 * expected.total), *((m.title, seconds[m.name]) for m in methods)])
     finished = run_methods(case, methods, expected=expected, warn=warn)
-    explanations = tuple(explanation_of(view, rows, target, item, case, warn) for item in finished)
+    explanations = tuple(whole_explanation(item, case, view, rows) for item in finished)
+    for explanation in explanations:
+        tell_notes(explanation, warn)
     return Explained(view, target, rows, case, explanations, segments)
-
-
-def explanation_of(
-    view: ScanView,
-    rows: np.ndarray,
-    target: Target,
-    finished: Finished,
-    case: Case,
-    warn: Callable[[str], None] = lambda text: None,
-) -> Explanation:
-    """A method's result on the prepared grid. An all-zero map is said, not scaled up."""
-    attribution, method = finished.attribution, finished.method
-
-    def volume(values: torch.Tensor) -> np.ndarray:
-        return view.volume_of(values.sum(1).float().cpu().numpy(), rows)
-
-    layers = case.bottleneck_layers if method.family == "information" else case.layers
-    result = Explanation(
-        map=volume(attribution.map),
-        grid=view.grid,
-        method=method.name,
-        title=method.title,
-        target=target.name,
-        unit=attribution.unit,
-        signed=method.signed,
-        convergence=attribution.convergence,
-        extras={name: volume(values) for name, values in attribution.extras.items()},
-        notes=attribution.notes + tuple(filter(None, [method.caution_for(target)])),
-        provenance={
-            "method": method.name,
-            "layers": list(layers) if method.uses_layers else [],
-            "seconds": round(finished.seconds, 3),
-            "device": finished.device,
-            "batch_size": case.batch_size,
-        },
-    )
-    for note in result.notes:
-        warn(f"{method.title}: {note}" if not note.startswith(method.title) else note)
-    if result.is_empty:
-        warn(f"{method.title} is zero everywhere: it finds nothing in this scan that supports the {target.name}.")
-    return result

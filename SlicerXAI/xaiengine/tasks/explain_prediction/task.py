@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ..method_options import todays
 from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainPredictionOptions
 
 
 class ExplainPrediction(Task[ExplainPredictionOptions]):
-    """Attribution of classifiers and regressors, see :mod:`xaiengine.prediction_maps`."""
+    """Attribution of classifiers and regressors, see :mod:`xaiengine.attribution`."""
 
     name = "explain-prediction"
     title = "Explain prediction"
@@ -15,7 +16,6 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         "Shows what in a scan the answer of a classifier or regressor rests on, by one or several methods, and how "
         "much of it lies in each structure. For research, not for diagnosis."
     )
-    Options = ExplainPredictionOptions
     outputs = (
         OutputSpec("attribution", "volume", "Attribution map", "The map of the first method."),
         OutputSpec("methods", "table", "Methods", "Sum, convergence and time of each method."),
@@ -35,6 +35,9 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         ValueSpec("total_bits", "Total bits", "Of the bottlenecks: mean over the explained samples.", unit="bits"),
         ValueSpec("completeness_error", "Completeness error", "Of the methods that should add up."),
     )
+
+    def __init__(self) -> None:
+        self.Options = todays(ExplainPredictionOptions)
 
     def run(self, options: ExplainPredictionOptions, context: Context) -> Outcome:
         from ...core.cancellation import interruptibly

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from ...attribution.segmentation.method_list import MARKED, METHODS
 from ...core.options import TaskOptions, given, option
+from ..method_options import MethodOptions, methods_option
+from ..prediction_options import baseline_value
 
 TargetKind = Literal[
     "class",
@@ -23,10 +24,8 @@ TargetKind = Literal[
 ]
 
 
-class ExplainSegmentationOptions(TaskOptions):
-    """Lengths in mm, positions in RAS."""
-
-    former_names: ClassVar[Mapping[str, str]] = {"mend": "correct"}
+class SegmentationInputs(TaskOptions):
+    """What is explained, in lengths of mm and positions in RAS."""
 
     volume: str = given("volume", "Scan", "CT or MR: .nrrd, .nii.gz, .mha or a DICOM folder.")
     model: str = given(
@@ -86,68 +85,33 @@ class ExplainSegmentationOptions(TaskOptions):
     score: Literal["auto", "logit", "log-odds", "probability"] = option(
         "auto", "Score", "What is added up over voxels. auto: log-odds of two classes, else the logit.", advanced=True
     )
-    methods: list[str] = option(
-        ["integrated-gradients", "hires-cam"],
-        "Methods",
-        "One or several: integrated-gradients, saliency, input-x-gradient, smoothgrad, smoothgrad-squared, vargrad, "
-        "gradient-shap, deeplift, deeplift-shap, guided-backpropagation, deconvolution, occlusion, rise, "
-        "feature-ablation, shapley-sampling, kernel-shap, lime, grad-cam, grad-cam++, hires-cam, layer-cam, "
-        "xgrad-cam, score-cam, layer-activation, gradient-x-activation, layer-conductance, internal-influence, "
-        "layer-integrated-gradients, layer-gradient-shap, layer-deeplift, iba, inverse-iba. Not to be relied on "
-        f"alone, their maps barely depend on what the model has learned: {', '.join(MARKED)}.",
-        choices=tuple(METHODS),
-    )
+    methods: list[str] = methods_option(["integrated_gradients", "hirescam"], "segmentation")
+
+
+class ExplainSegmentationOptions(MethodOptions, SegmentationInputs):  # type: ignore[valid-type,misc]
+    """Lengths in mm, positions in RAS."""
+
+    former_names: ClassVar[Mapping[str, str]] = {
+        "mend": "correct",
+        "block": "occlusion_mm",
+        "stride": "occlusion_stride_mm",
+        "batch": "batch_size",
+        "constant": "baseline_value",
+    }
+
     layers: list[str] = option(
         [], "Layers", "For methods at a layer; chosen by the engine if empty.", group="Method options"
     )
     baseline: Literal["blurred", "mean", "zero", "constant", "scan"] = option(
         "blurred", "Baseline", "What the scan is compared with where it is hidden.", group="Method options"
     )
-    constant: float = option(0.0, "Constant", "Value of the constant baseline, in network input units.", advanced=True)
-    steps: int | None = option(
-        None,
-        "Steps",
-        "Of path integrals; grown until they are complete (at most 64) if not given.",
-        ge=2,
-        le=1024,
-        group="Method options",
-    )
-    samples: int = option(16, "Samples", "Noisy copies or random baselines.", ge=2, le=1024, group="Method options")
-    noise: float = option(0.1, "Noise", "SD of SmoothGrad's noise, as a part of the range.", gt=0, le=1, advanced=True)
-    block: float = option(
-        12.0, "Block", "Edge of the occluded blocks.", unit="mm", gt=0, le=500, group="Method options"
-    )
-    stride: float | None = option(
-        None, "Stride", "Between blocks; their size if not given.", unit="mm", gt=0, le=500, advanced=True
-    )
-    coarse_to_fine: float = option(
-        0.0,
-        "Coarse to fine",
-        "Refine only this part of four times larger blocks; 0 tries all.",
-        ge=0,
-        le=1,
-        advanced=True,
-    )
-    regions: int = option(
-        60,
-        "Supervoxels",
-        "For the methods that hide regions, where no structures are given.",
-        ge=2,
-        le=5000,
-        advanced=True,
-    )
-    coalitions: int = option(128, "Coalitions", "Samples of KernelShap, LIME, Shapley.", ge=8, le=20000, advanced=True)
-    masks: int = option(200, "Masks", "Random masks of RISE.", ge=16, le=20000, advanced=True)
-    schedule: Literal["converged", "reference"] = option(
-        "converged", "Schedule", "Of the bottleneck: until the map rests, or the ten published steps.", advanced=True
-    )
-    beta: float | None = option(
-        None, "Beta", "Weight of the information term in the bottleneck's loss.", gt=0, advanced=True
-    )
+    baseline_value: float = baseline_value()
     overlap: float | None = option(
         None, "Overlap", "Of the windows; the model's own if not given.", ge=0, lt=1, advanced=True
     )
-    batch: int | None = option(None, "Windows per pass", "The model's own if not given.", ge=1, le=64, advanced=True)
+    batch_size: int = option(
+        0, "Windows per pass", "Windows in one pass; 0 takes the model's own number.", ge=0, le=64, advanced=True
+    )
     matrix: bool = option(
         False, "Structure matrix", "Explain every predicted class, and show which structures each relies on."
     )

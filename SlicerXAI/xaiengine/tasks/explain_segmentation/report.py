@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ...attribution.segmentation.correction import correct, correction_passes
-from ...attribution.segmentation.estimate import estimate, measure_cost, memory_warning
-from ...attribution.segmentation.explaining import Explaining, MethodSettings, SegmentationMap, check_settings
-from ...attribution.segmentation.method_list import CAUTION, Method, find_methods
-from ...attribution.segmentation.methods import run_method
-from ...attribution.segmentation.passes import count_passes
+from ...attribution.baselines import baseline_like
+from ...attribution.correction import correct, correction_passes
+from ...attribution.estimate import Estimate, estimate, memory_warning
+from ...attribution.explanation import Explanation
+from ...attribution.registry import AttributionMethod, find_methods
+from ...attribution.results import tell_notes, window_explanations
+from ...attribution.runner import run_methods
+from ...attribution.window_case import WindowCase
 from ...core.cancellation import interruptibly
+from ...core.device import is_out_of_memory
 from ...core.errors import OptionError
 from ...evaluation.segmentation_findings import Findings, class_matrix, field_of_view, measure
 from ...inference.preprocessing import preprocess
 from ...inference.segmentation_preparation import PredictedScan, predict_scan, read_channels, segmenter, window_text
+from ...io.resample import resample
 from ...io.segmentation_files import read_segmentation
 from ...io.volume_files import read_volume
 from ...targets.target_choice import TargetRequest, choose_targets, classes_present, structures_of
@@ -42,8 +46,6 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     from ..task import Outcome
 
     methods = find_methods(options.methods)
-    settings = method_settings(options, context.seed)
-    check_settings(settings)
     progress = context.progress
     progress.plan(((READING, 4), (PREDICTING, 12), (PREPARING, 4), *((m.title, 60 / len(methods)) for m in methods)))
     progress.stage(READING, 1)
@@ -62,7 +64,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
             plan=lambda windows: progress.stage(PREDICTING, windows),
             warn=context.warn,
         ),
-        options.batch,
+        options.batch_size or None,
         context,
     )
     progress.stage(PREPARING)
@@ -71,43 +73,35 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     chosen = choose_targets(scan, _request(options, scan, given))
     structures = {name: mask for name, mask in structures_of(scan, given).items() if bool(mask.any())}
     regions = _regions(structures, scan) if given else None
-    job = Explaining(scan, chosen, settings, _baseline_scan(options, scan), regions, _roi(options, scan))
+    case = WindowCase(
+        scan,
+        chosen,
+        options.method_settings(),
+        _baseline(options, scan),
+        regions,
+        _roi(options, scan),
+        tuple(options.layers),
+        context.seed,
+        progress,
+    )
+    case.check(methods)
     names = " and ".join(item.target.name for item in chosen)
-    context.log(f"{names}: {len(job.touched)} of {window_text(scan.windows.layout)}")
-    cost = measure_cost(job, methods)
-    expected = estimate(job, methods, cost)
-    context.expect(expected.sentence(), expected.seconds, expected.memory)
-    if warning := memory_warning(expected, job):
+    context.log(f"{names}: {len(case.touched)} of {window_text(scan.windows.layout)}")
+    expected = estimate(case, methods)
+    context.expect(expected.describe(), expected.total, expected.bytes)
+    if warning := memory_warning(expected, case):
         context.warn(warning)
-    _plan_methods(context, methods, expected.per_method)
-    maps: list[SegmentationMap] = []
-    for method in methods:
-        maps += _run(job, method, context)
+    _plan_methods(context, methods, expected.seconds)
+    maps: list[Explanation] = []
+    for finished in run_methods(case, methods, expected=expected, warn=context.warn):
+        maps += window_explanations(finished, case)
+    for item in maps:
+        tell_notes(item, context.warn)
     findings = measure(scan, chosen, maps, structures)
-    findings = _more(findings, options, job, methods[0], context)
+    findings = _more(findings, options, case, methods[0], context)
     progress.stage(WRITING, 4)
     values = write_findings(findings, context)
-    return Outcome(values=values, provenance=_provenance(findings, settings, methods, expected))
-
-
-def method_settings(options: ExplainSegmentationOptions, seed: int) -> MethodSettings:
-    return MethodSettings(
-        baseline=options.baseline,
-        constant=options.constant,
-        steps=options.steps,
-        samples=options.samples,
-        noise=options.noise,
-        block_mm=options.block,
-        stride_mm=options.stride,
-        coarse_to_fine=options.coarse_to_fine,
-        regions=options.regions,
-        coalitions=options.coalitions,
-        masks=options.masks,
-        layers=tuple(options.layers),
-        schedule=options.schedule,
-        beta=options.beta,
-        seed=seed,
-    )
+    return Outcome(values=values, provenance=_provenance(findings, case, methods, expected))
 
 
 def _request(options: ExplainSegmentationOptions, scan: PredictedScan, given) -> TargetRequest:
@@ -132,11 +126,16 @@ def _request(options: ExplainSegmentationOptions, scan: PredictedScan, given) ->
     )
 
 
-def _baseline_scan(options: ExplainSegmentationOptions, scan: PredictedScan) -> torch.Tensor | None:
+def _baseline(options: ExplainSegmentationOptions, scan: PredictedScan) -> torch.Tensor:
+    """The baseline (1, C, I, J, K); another scan is brought to this one's place in the patient first."""
+    if options.baseline != "scan":
+        return baseline_like(scan.image, options.baseline, constant=options.baseline_value)
     if not options.baseline_scan:
-        return None
-    other = preprocess(read_volume(options.baseline_scan), scan.model.preprocessing())
-    return other.tensor[None].to(scan.image.device)
+        raise OptionError("The baseline is another scan, but none was given.", "Give the option baseline_scan.")
+    other = read_volume(options.baseline_scan, allow_channels=True)
+    moved = resample(other.channels_first().astype(np.float32), other.grid, scan.volume.grid, "linear", "edge")
+    prepared = preprocess(scan.volume.with_array(moved if len(moved) > 1 else moved[0]), scan.model.preprocessing())
+    return baseline_like(scan.image, "scan", scan=prepared.tensor[None].to(scan.image.device))
 
 
 def _roi(options: ExplainSegmentationOptions, scan: PredictedScan) -> torch.Tensor | None:
@@ -160,68 +159,45 @@ def _regions(structures: dict[str, torch.Tensor], scan: PredictedScan) -> torch.
     return torch.unique(labels, return_inverse=True)[1].reshape(labels.shape) + 1
 
 
-def _plan_methods(context: Context, methods: Sequence[Method], seconds: dict[str, float]) -> None:
+def _plan_methods(context: Context, methods: Sequence[AttributionMethod], seconds: dict[str, float]) -> None:
     total = sum(seconds.values()) or 1.0
     stages = [(method.title, max(0.5, 90 * seconds[method.name] / total)) for method in methods]
     context.progress.plan((*stages, (MEASURING, 4), (WRITING, 4)))
 
 
-def _run(job: Explaining, method: Method, context: Context) -> list[SegmentationMap]:
-    """A method with its progress; the memory's end halves the batch of windows and tries again."""
-    windows, progress = job.scan.windows, context.progress
-    expected = max(1, count_passes(job, method)[0])
-    progress.stage(method.title, expected)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress.update(done, max(expected, done))
-
-    if method.family == "bottleneck":
-        windows.on_windows = lambda count: progress.check()
-        job.report = progress.update
-    else:
-        windows.on_windows = advance
-    maps = _within_memory(lambda batch: run_method(job, method), None, context, job)
-    for item in maps:
-        for note in item.notes:
-            context.warn(f"{method.title}: {note}" if note == CAUTION else note)
-        if not np.any(item.values):
-            context.warn(f"The {method.title} map of {job.targets[item.number].name} is zero everywhere.")
-    windows.on_windows = lambda count: progress.check()
-    return maps
-
-
-def _within_memory(work, batch: int | None, context: Context, job: Explaining | None = None):
+def _within_memory(
+    predict: Callable[[int | None], PredictedScan], batch: int | None, context: Context
+) -> PredictedScan:
+    """The prediction, with fewer windows in a pass where memory runs out."""
     while True:
         try:
-            return work(batch)
-        except (torch.OutOfMemoryError, MemoryError):
-            now = job.scan.windows.batch_size if job else (batch or 2)
-            if now <= 1:
+            return predict(batch)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or batch == 1:
                 raise
-            batch = now // 2
-            if job:
-                job.scan.windows.batch_size = batch
-            context.warn(f"Memory ran out: {batch} windows a pass are used from here on.")
+        batch = (batch or 2) // 2
+        context.warn(f"Memory ran out: {batch} windows a pass are used from here on.")
 
 
 def _more(
-    findings: Findings, options: ExplainSegmentationOptions, job: Explaining, method: Method, context: Context
+    findings: Findings,
+    options: ExplainSegmentationOptions,
+    case: WindowCase,
+    method: AttributionMethod,
+    context: Context,
 ) -> Findings:
     """The structure matrix, the receptive field, and what would correct errors."""
-    scan, progress = job.scan, context.progress
+    scan, progress = case.scan, context.progress
     progress.stage(MEASURING)
     if options.receptive_field and scan.model.capabilities.differentiable:
-        findings = replace(findings, view=field_of_view(scan, job.chosen[0]))
+        findings = replace(findings, view=field_of_view(scan, case.chosen[0]))
     if options.matrix:
         present = classes_present(scan)
         if len(present) < 2:
             context.warn("The model predicts one class only: there is no matrix of structures to show.")
         else:
-            findings = replace(findings, matrix=class_matrix(scan, findings.structures, job.settings, method))
-    errors = [item for item in job.chosen if item.error]
+            findings = replace(findings, matrix=class_matrix(case, findings.structures, method))
+    errors = [item for item in case.chosen if item.error]
     if options.correct and errors and scan.model.capabilities.differentiable:
         progress.stage("Correcting the errors", sum(correction_passes(scan, item)[0] for item in errors))
         scan.windows.on_windows = progress.advance
@@ -230,7 +206,9 @@ def _more(
     return findings
 
 
-def _provenance(findings: Findings, settings: MethodSettings, methods: Sequence[Method], expected) -> dict[str, Any]:
+def _provenance(
+    findings: Findings, case: WindowCase, methods: Sequence[AttributionMethod], expected: Estimate
+) -> dict[str, Any]:
     scan = findings.scan
     layout = scan.windows.layout
     return {
@@ -252,15 +230,15 @@ def _provenance(findings: Findings, settings: MethodSettings, methods: Sequence[
         "methods": [method.name for method in methods],
         "maps": [
             {
-                "method": item.method.name,
-                "target": findings.chosen[item.number].target.name,
+                "method": item.method,
+                "target": item.target,
                 "layer": item.layer,
                 "unit": item.unit,
                 **{key: _plain(value) for key, value in item.convergence.items()},
             }
             for item in findings.maps
         ],
-        "settings": {key: value for key, value in vars(settings).items()},
+        "settings": dict(case.settings),
         "windows": {
             "count": layout.count,
             "size": list(layout.window_size),
@@ -271,8 +249,8 @@ def _provenance(findings: Findings, settings: MethodSettings, methods: Sequence[
         "estimate": {
             "forward": expected.forward,
             "backward": expected.backward,
-            "seconds": round(expected.seconds, 1),
-            "memory_gb": round(expected.memory / 2**30, 2),
+            "seconds": round(expected.total, 1),
+            "memory_gb": round(expected.bytes / 2**30, 2),
         },
         "network_grid": {"shape": list(scan.grid.shape), "spacing_mm": list(scan.grid.spacing)},
         "scan": {"name": scan.volume.name, "shape": list(scan.volume.grid.shape)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..method_options import todays
 from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainSegmentationOptions
 
@@ -16,7 +17,6 @@ class ExplainSegmentation(Task[ExplainSegmentationOptions]):
         "how far from the structure it looks, and which other structures it relies on. For research, not for "
         "diagnosis."
     )
-    Options = ExplainSegmentationOptions
     outputs = (
         OutputSpec("attribution", "volume", "Attribution map", "The first map: what speaks for and against."),
         OutputSpec("magnitude", "volume", "Magnitude map", "Absolute value of the first map.", optional=True),
@@ -34,6 +34,9 @@ class ExplainSegmentation(Task[ExplainSegmentationOptions]):
         ValueSpec("target_ml", "Target volume", "Volume of the explained structure.", unit="mL"),
         ValueSpec("windows", "Windows", "Windows that the target touches.", "integer"),
     )
+
+    def __init__(self) -> None:
+        self.Options = todays(ExplainSegmentationOptions)
 
     def run(self, options: ExplainSegmentationOptions, context: Context) -> Outcome:
         from .report import explain_and_write

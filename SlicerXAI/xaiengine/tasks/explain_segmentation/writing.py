@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...attribution.segmentation.explaining import SegmentationMap
-from ...attribution.segmentation.relations import channel_rows, region_rows
+from ...attribution.explanation import Explanation
+from ...attribution.relations import channel_rows, region_rows
 from ...core.number_text import percent, significant
 from ...evaluation.segmentation_findings import Findings
 from ...figures.segmentation_picture import draw_target_maps
@@ -32,7 +32,7 @@ def write_findings(found: Findings, context: Context) -> dict[str, Any]:
     names = _names(found)
     for number, item in enumerate(found.maps):
         _map(found, number, names[number], context)
-        if number < MOST_MAGNITUDES and item.method.signed:
+        if number < MOST_MAGNITUDES and item.signed:
             _magnitude(found, number, context)
     context.progress.advance()
     _target(found, context)
@@ -48,16 +48,16 @@ def _names(found: Findings) -> list[str]:
     """A role for each map: the first is ``attribution``, others add method, layer and target where needed."""
     names = []
     for number, item in enumerate(found.maps):
-        parts = ["attribution", item.method.name]
-        parts += [found.chosen[item.number].key] if len(found.chosen) > 1 else []
+        parts = ["attribution", item.method]
+        parts += [found.chosen[item.row].key] if len(found.chosen) > 1 else []
         parts += [item.layer.replace(".", "-")] if _of_several_layers(found, item) else []
         names.append("attribution" if number == 0 else "-".join(parts))
     return names
 
 
-def _of_several_layers(found: Findings, item: SegmentationMap) -> bool:
+def _of_several_layers(found: Findings, item: Explanation) -> bool:
     """Whether the map's method was asked at other layers too, so that its layer must be told."""
-    return len({other.layer for other in found.maps if other.method is item.method}) > 1
+    return len({other.layer for other in found.maps if other.method == item.method}) > 1
 
 
 def _window(values: np.ndarray) -> float:
@@ -65,9 +65,9 @@ def _window(values: np.ndarray) -> float:
     return float(np.quantile(amount, WINDOW_QUANTILE)) or float(amount.max()) or 1.0
 
 
-def _display(item: SegmentationMap, values: np.ndarray) -> dict[str, Any]:
+def _display(item: Explanation, values: np.ndarray) -> dict[str, Any]:
     extreme = _window(values)
-    if item.method.signed:
+    if item.signed:
         return {"colors": "diverging", "window": [-extreme, extreme], "opacity": 0.6, "background": "input"}
     return {
         "colors": "heat",
@@ -80,9 +80,9 @@ def _display(item: SegmentationMap, values: np.ndarray) -> dict[str, Any]:
 
 def _map(found: Findings, number: int, role: str, context: Context) -> None:
     item, values = found.maps[number], found.restored[number]
-    target = found.chosen[item.number].target
-    title = f"{item.method.title} of {target.name}" + (f" at {item.layer}" if _of_several_layers(found, item) else "")
-    file = f"{role}.nrrd"
+    target = found.chosen[item.row].target
+    title = f"{item.title} of {target.name}" + (f" at {item.layer}" if _of_several_layers(found, item) else "")
+    file = f"{role.replace('+', 'p')}.nrrd"
     volume = Volume(np.asarray(values, dtype=np.float32), found.scan.volume.grid, title, item.unit)
     write_volume(context.output.path(file), volume)
     context.output.add(
@@ -90,12 +90,12 @@ def _map(found: Findings, number: int, role: str, context: Context) -> None:
     )
 
 
-def _meaning(item: SegmentationMap) -> str:
-    if item.method.family == "bottleneck":
+def _meaning(item: Explanation) -> str:
+    if item.family == "information":
         return "Bits that the segmentation of this structure needs from each voxel."
     return (
         "Positive: supports the explained target; negative: opposes it."
-        if item.method.signed
+        if item.signed
         else ("How much the explained target depends on each place.")
     )
 
@@ -103,7 +103,7 @@ def _meaning(item: SegmentationMap) -> str:
 def _magnitude(found: Findings, number: int, context: Context) -> None:
     values = np.abs(found.restored[number]).astype(np.float32)
     extreme = _window(values)
-    title = f"Magnitude of {found.maps[number].method.title.lower()}"
+    title = f"Magnitude of {found.maps[number].title.lower()}"
     volume = Volume(values, found.scan.volume.grid, title, found.maps[number].unit)
     write_volume(context.output.path("magnitude.nrrd"), volume)
     context.output.add(
@@ -149,7 +149,7 @@ def _tables(found: Findings, names: list[str], context: Context) -> None:
     output.table("summary.csv", list(rows[0]), rows, "summary", "summary")
     for number, curve in enumerate(found.curves):
         role = "distance" if number == 0 else f"distance-{names[number].removeprefix('attribution-')}"
-        title = f"distance, {found.maps[number].method.title}"
+        title = f"distance, {found.maps[number].title}"
         distances = curve.rows()
         output.table(f"{role}.csv", list(distances[0]), distances, title, role)
         output.add(
@@ -168,17 +168,17 @@ def _tables(found: Findings, names: list[str], context: Context) -> None:
         )
     regions, channels = [], []
     for number, item in enumerate(found.maps):
-        target = found.chosen[item.number].target
+        target = found.chosen[item.row].target
         if found.structures:
             regions += region_rows(
                 found.on_network_grid[number],
                 found.structures,
                 found.scan.grid.voxel_volume_ml,
                 target.name,
-                item.method.title,
+                item.title,
             )
-        if len(item.values) > 1:
-            channels += channel_rows(item.values, found.scan.model.channel_names, target, item.method.title)
+        if item.channels is not None:
+            channels += channel_rows(item.channels, found.scan.model.channel_names, target, item.title)
     if regions:
         output.table("regions.csv", list(regions[0]), regions, "region table", "regions")
     if channels:
@@ -198,11 +198,11 @@ def _tables(found: Findings, names: list[str], context: Context) -> None:
 
 def _summary(found: Findings, number: int) -> dict[str, Any]:
     item, curve = found.maps[number], found.curves[number]
-    chosen = found.chosen[item.number]
+    chosen = found.chosen[item.row]
     row = {
         "target": chosen.target.name,
-        "value": found.values[item.number],
-        "method": item.method.title,
+        "value": found.values[item.row],
+        "method": item.title,
         "layer": item.layer,
         "50 % within (mm)": curve.radius_50_mm,
         "90 % within (mm)": curve.radius_90_mm,
@@ -243,11 +243,11 @@ def _corrections(found: Findings, context: Context) -> None:
 def _picture(found: Findings, names: list[str], context: Context) -> None:
     """A picture for each explained structure with every map of it."""
     for number, chosen in enumerate(found.chosen):
-        maps = [index for index, item in enumerate(found.maps) if item.number == number]
+        maps = [index for index, item in enumerate(found.maps) if item.row == number]
         if not maps:
             continue
         layers = [
-            MapLayer(found.restored[index], found.maps[index].method.title, found.maps[index].unit) for index in maps
+            MapLayer(found.restored[index], found.maps[index].title, found.maps[index].unit) for index in maps
         ]
         curve = found.curves[maps[0]]
         role = "picture" if number == 0 else f"picture-{chosen.key}"
@@ -268,12 +268,12 @@ def _picture(found: Findings, names: list[str], context: Context) -> None:
 
 
 def _values(found: Findings) -> dict[str, Any]:
-    curve, chosen = found.curves[0], found.chosen[found.maps[0].number]
+    curve, chosen = found.curves[0], found.chosen[found.maps[0].row]
     values: dict[str, Any] = {
         "radius_50_mm": curve.radius_50_mm,
         "radius_90_mm": curve.radius_90_mm,
         "outside_percent": 100 * curve.outside_share,
-        "target_value": found.values[found.maps[0].number],
+        "target_value": found.values[found.maps[0].row],
         "target_ml": float(chosen.structure.sum()) * found.scan.grid.voxel_volume_ml,
         "windows": len(found.scan.windows.windows_of([item.target for item in found.chosen])),
     }

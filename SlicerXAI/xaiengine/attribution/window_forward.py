@@ -206,6 +206,10 @@ class WindowedForward:
             )
         return values
 
+    def output(self, inputs: Tensor) -> Tensor:
+        """The blended output (N, K, spatial...) of images (N, C, spatial...)."""
+        return torch.cat([self.windows.predict(image) for image in inputs.split(1)])
+
     def gradient(self, inputs: Tensor) -> Tensor:
         """The derivative of each row's target with respect to that row, in the inputs' shape."""
         return self.value_and_gradient(inputs)[1]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...core.boxes import box_size
-from ...inference.segmentation_preparation import PredictedScan
-from ...inference.windows import part_of
-from ...targets.segmentation_targets import SegmentationTarget, voxel_scores
-from ...targets.target_choice import ChosenTarget
+from ..core.boxes import box_size
+from ..inference.segmentation_preparation import PredictedScan
+from ..inference.windows import part_of
+from ..targets.segmentation_targets import SegmentationTarget, voxel_scores
+from ..targets.target_choice import ChosenTarget
 
 STEPS = 8
 STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...targets.segmentation_targets import SegmentationTarget
-from ..regions import region_table
+from ..targets.segmentation_targets import SegmentationTarget
+from .regions import region_table
 
 
 def region_rows(

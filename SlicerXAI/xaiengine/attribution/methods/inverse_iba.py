@@ -1,0 +1,30 @@
+"""The inverse bottleneck: all bits that must go for the answer to be lost (Khakzar 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..registry import AttributionMethod, Passes, register
+from ..settings import BottleneckSettingsOptions
+
+if TYPE_CHECKING:
+    from ..case import Case
+    from ..forward import Attribution
+
+
+@register
+class InverseInformationBottleneck(AttributionMethod):
+    name, title, family = "inverse_iba", "Inverse information bottleneck", "information"
+    needs = ("differentiable", "layers", "free_batch")
+    signed = False
+    unit = "bits/voxel"
+    Settings = BottleneckSettingsOptions
+
+    def passes(self, case: Case) -> Passes:
+        from ..bottleneck.settings import expected_steps
+
+        tail = Passes(2, 0, expected_steps(self.settings(case).schedule)) * case.rowwise_passes
+        return tail
+
+    def run(self, case: Case) -> Attribution:
+        return case.bits(self.settings(case), "destroy")

@@ -1,0 +1,28 @@
+"""XGrad-CAM: channel weights by sensitivity and conservation (Fu 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..registry import AttributionMethod, Passes, register
+
+if TYPE_CHECKING:
+    from ..case import Case
+    from ..forward import Attribution
+
+
+@register
+class XGradCam(AttributionMethod):
+    name, title, family = "xgradcam", "XGrad-CAM", "cam"
+    needs = ("differentiable", "layers", "free_batch")
+    signed = True
+    unit = "weighted activation"
+    unreliable_on = ("regression",)
+
+    def passes(self, case: Case) -> Passes:
+        return case.gradient_pass()
+
+    def run(self, case: Case) -> Attribution:
+        from ..class_activation import class_activation
+
+        return class_activation(case, "xgradcam")

@@ -1,1 +1,0 @@
-"""Attribution methods for segmentation models, through windows."""

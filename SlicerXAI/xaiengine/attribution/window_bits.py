@@ -1,0 +1,124 @@
+"""Information bottlenecks of a segmentation, window by window."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import ModelError
+from ..inference.segmentation_preparation import PredictedScan
+from ..inference.window_layers import LayerLattice
+from ..io.resample import resample
+from ..targets.target_choice import ChosenTarget
+from .bottleneck.information import NOISE_SUFFICES, gate_mask
+from .bottleneck.reference_store import find_statistics
+from .bottleneck.segmentation_bottleneck import segmentation_bits
+from .bottleneck.settings import BottleneckSettings, Direction
+from .case import joined, some_layer
+from .forward import Attribution
+from .lattice_maps import continued
+
+if TYPE_CHECKING:
+    from ..core.progress import Progress
+
+
+class WindowBits:
+    """What a :class:`xaiengine.attribution.window_case.WindowCase` answers to the methods of the bottleneck."""
+
+    scan: PredictedScan
+    chosen: list[ChosenTarget]
+    seed: int
+    progress: Progress | None
+    bottleneck_layers: Any
+
+    def bits(self, settings: Any, direction: Direction) -> Attribution:
+        return self._bits_at(some_layer(self.bottleneck_layers)[0], settings, direction)
+
+    def _bits_at(self, layer: str, settings: Any, direction: Direction, part: tuple[int, int] = (0, 1)) -> Attribution:
+        found = []
+        lattice: LayerLattice | None = None
+        wanted = BottleneckSettings(
+            mode=settings.schedule, direction=direction, beta=settings.beta, seed=self.seed, autocast="off"
+        )
+        statistics = find_statistics(self.scan.model, layer)
+        for row, chosen in enumerate(self.chosen):
+            bits, lattice = segmentation_bits(
+                self.scan.module,
+                self.scan.windows,
+                self.scan.image,
+                chosen.target,
+                chosen.structure,
+                chosen.index,
+                layer,
+                region=chosen.region,
+                statistics=statistics,
+                settings=wanted,
+                progress=self._report_of(part[0] * len(self.chosen) + row, part[1] * len(self.chosen)),
+            )
+            total = float(bits.map.sum())
+            found.append(
+                replace(
+                    bits,
+                    map=_amounts(self.scan, bits.map[0, 0], lattice)[None, None],
+                    unit="bits/voxel",
+                    convergence={**bits.convergence, "total_bits": total},
+                )
+            )
+        whole = joined(found)
+        return replace(whole, layer=layer, lattice=lattice)
+
+    def _report_of(self, number: int, count: int):
+        progress = self.progress
+        if progress is None:
+            return None
+
+        def report(done: int, total: int) -> None:
+            progress.update(round(1000 * (number + done / max(1, total)) / count), 1000)
+
+        return report
+
+    def multilayer_bits(self, settings: Any) -> Attribution:
+        """The first layer's bits where the deeper layers' bits are high (Khakzar 2021), on the voxels of the image."""
+        layers = some_layer(self.bottleneck_layers)
+        if len(layers) < 2:
+            raise ModelError(
+                "Multi-layer attribution needs two layers or more through which all information passes; this network "
+                f"has one that is known ({layers[0]}).",
+                "Name an early and a late layer, or choose iba.",
+            )
+        maps = [self._bits_at(layer, settings, "keep", (n, len(layers))) for n, layer in enumerate(layers)]
+        voxels = [self.on_input(found) for found in maps]
+        gate = torch.ones_like(voxels[0], dtype=torch.bool)
+        notes = [note for found in maps for note in found.notes]
+        for layer, found, deeper in zip(layers[1:], maps[1:], voxels[1:]):
+            if found.convergence["kept_by_pure_noise"] > NOISE_SUFFICES:
+                notes.append(f"The layer {layer} needs no information for this answer, so it does not gate the map.")
+            else:
+                gate &= gate_mask(deeper, settings.gate, settings.gate_part)
+        kept = float((voxels[0] * gate).sum() / voxels[0].sum().clamp_min(1e-30))
+        if kept == 0:
+            notes.append("The layers' maps do not overlap: no voxel is left. Use a wider gate.")
+        convergence = {"kept_share": kept, **maps[0].convergence}
+        return Attribution(
+            voxels[0] * gate, unit="bits/voxel", convergence=convergence, notes=tuple(dict.fromkeys(notes))
+        )
+
+    def input_bits(self, settings: Any) -> Attribution:
+        raise ModelError(
+            "The input bottleneck explains one answer of a whole input; a segmentation has one for each window.",
+            "Choose iba, whose map lies on a layer.",
+        )
+
+    def on_input(self, found: Attribution) -> Tensor:
+        raise NotImplementedError
+
+
+def _amounts(scan: PredictedScan, bits: Tensor, lattice: LayerLattice) -> Tensor:
+    """Bits per cell, scaled so that their sum over the scan's voxels is the total after interpolation."""
+    array, grid = continued(bits.detach().float().cpu().numpy(), lattice.grid(scan.grid), lattice)
+    scale = scan.grid.voxel_volume_ml / grid.voxel_volume_ml
+    on_voxels = float(resample(array, grid, scan.grid).sum()) * scale
+    return bits * (float(bits.sum()) / on_voxels if on_voxels > 0 else 0.0)
