@@ -32,12 +32,12 @@ from planted.scans import PlantedScan, planted_batch, stacked
 from xaiengine.attribution.baselines import baseline_like
 from xaiengine.attribution.bottleneck.information import own_statistics
 from xaiengine.attribution.cam import cam_maps
-from xaiengine.attribution.case import Case, MethodSettings
 from xaiengine.attribution.feature_maps import explainable
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.gradient import integrated_gradients, smooth_gradient
 from xaiengine.attribution.perturbation import occlusion
 from xaiengine.attribution.registry import METHODS, AttributionMethod
+from xaiengine.attribution.whole_case import WholeCase
 from xaiengine.core.errors import XAIError
 from xaiengine.core.similarity import spearman
 from xaiengine.evaluation.controls import edge_map, random_map
@@ -68,14 +68,14 @@ class Figures:
     refused: str = ""
 
 
-def evidence(values: torch.Tensor, method: Method | None) -> np.ndarray:
+def evidence(values: torch.Tensor, method: AttributionMethod | None) -> np.ndarray:
     """What a map shows for the target: sizes of plain gradients, positive parts of signed maps, others as they are."""
     summed = values.abs().sum(1) if method is not None and method.per_input_unit else values.sum(1).clamp_min(0)
     return summed.numpy()
 
 
-def make_case(network: nn.Module, target: Target, inputs: torch.Tensor, statistics: dict) -> Case:
-    return Case(
+def make_case(network: nn.Module, target: Target, inputs: torch.Tensor, statistics: dict) -> WholeCase:
+    return WholeCase(
         network,
         target,
         inputs,
@@ -84,7 +84,6 @@ def make_case(network: nn.Module, target: Target, inputs: torch.Tensor, statisti
         LAYERS,
         LAYERS,
         statistics.__getitem__,
-        settings=MethodSettings(),
         batch_size=16,
     )
 
@@ -126,7 +125,9 @@ def benchmark_truth(task: str, scan_count: int, names: list[str]) -> None:
     report(task, results)
 
 
-def random_case(network: nn.Module, target: Target, inputs: torch.Tensor, references: torch.Tensor, seed: int) -> Case:
+def random_case(
+    network: nn.Module, target: Target, inputs: torch.Tensor, references: torch.Tensor, seed: int
+) -> WholeCase:
     """The same question to the network with random weights."""
     twin = copy.deepcopy(network)
     with torch.random.fork_rng():
@@ -149,7 +150,12 @@ def curves_of(task: str, network: nn.Module, inputs: torch.Tensor) -> list[GameS
 
 
 def measure(
-    method: Method, case: Case, random_cases: list[Case], scans: list[PlantedScan], games: list, random_gaps: list
+    method: AttributionMethod,
+    case: WholeCase,
+    random_cases: list[WholeCase],
+    scans: list[PlantedScan],
+    games: list,
+    random_gaps: list,
 ) -> Figures:
     figures = Figures()
     started = time.process_time()
@@ -164,7 +170,7 @@ def measure(
     return figures
 
 
-def _rank_correlation(method: Method, maps: np.ndarray, twin: Case) -> float:
+def _rank_correlation(method: AttributionMethod, maps: np.ndarray, twin: WholeCase) -> float:
     """Signed, so that chance correlations of a few smooth maps cancel and only systematic likeness stays."""
     try:
         randomized = evidence(method.run(twin).map, method)

@@ -25,9 +25,9 @@ from planted.networks import PlantedNetwork, train
 from planted.scans import planted_batch, stacked
 from xaiengine.attribution.baselines import baseline_like
 from xaiengine.attribution.bottleneck.information import own_statistics
-from xaiengine.attribution.case import Case
 from xaiengine.attribution.feature_maps import explainable
 from xaiengine.attribution.registry import METHODS
+from xaiengine.attribution.whole_case import WholeCase
 from xaiengine.evaluation.controls import edge_map, random_map
 from xaiengine.targets.targets import ClassTarget
 
@@ -43,7 +43,7 @@ def maps_of(name: str, network: torch.nn.Module, inputs: torch.Tensor, statistic
         return torch.stack([torch.as_tensor(edge_map(image.numpy())) for image in inputs[:, 0]])
     parts = []
     for rows in inputs.split(16):
-        case = Case(
+        case = WholeCase(
             network,
             ClassTarget(1),
             rows,

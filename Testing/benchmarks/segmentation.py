@@ -37,14 +37,14 @@ from support.planted_cue import (
 from torch import nn
 from xaiengine.attribution.baselines import baseline_like
 from xaiengine.attribution.bottleneck.segmentation_bottleneck import coarsest_layer
+from xaiengine.attribution.estimate import estimate
 from xaiengine.attribution.forward import TargetForward
 from xaiengine.attribution.gradient import integrated_gradients
 from xaiengine.attribution.perturbation import occlusion, positions
-from xaiengine.attribution.segmentation.estimate import estimate, measure_cost
-from xaiengine.attribution.segmentation.explaining import Explaining, MethodSettings
-from xaiengine.attribution.segmentation.method_list import METHODS
-from xaiengine.attribution.segmentation.methods import run_method
-from xaiengine.attribution.segmentation_forward import CachedPrediction, WindowedForward
+from xaiengine.attribution.registry import METHODS
+from xaiengine.attribution.runner import run_method
+from xaiengine.attribution.window_case import WindowCase
+from xaiengine.attribution.window_forward import CachedPrediction, WindowedForward
 from xaiengine.core.errors import XAIError
 from xaiengine.inference.segmentation_preparation import predict_scan
 from xaiengine.inference.window_layout import lay_windows
@@ -231,7 +231,16 @@ def planted() -> None:
     network = trained_network()
     generator = np.random.default_rng(77)
     scans = [cue_scan(generator, True) for _ in range(6)]
-    settings = {"samples": 8, "block_mm": 4.0, "steps": 16, "regions": 60, "masks": 300, "coalitions": 150}
+    settings = {
+        "samples": 8,
+        "occlusion_mm": 4.0,
+        "steps": 16,
+        "layer_steps": 16,
+        "regions": 60,
+        "masks": 300,
+        "coalitions": 150,
+        "permutations": 2,
+    }
     jobs = [explaining(network, scan, **settings) for scan in scans]
     untrained = explaining(random_network(), scans[0], **settings)
     report("network: scans segmented as the cue says", f"{accuracy(network):.0%}")
@@ -256,7 +265,7 @@ def planted() -> None:
             f"{likeness}",
             flush=True,
         )
-    wanted = {"integrated-gradients", "occlusion", "iba"}
+    wanted = {"integrated_gradients", "occlusion", "iba"}
     report(
         "integrated gradients, occlusion and iba rank the cue first in every scan",
         f"{len(first)} methods do",
@@ -287,21 +296,21 @@ def large() -> None:
     scan = predict_scan(Volume(image, Grid(shape, np.eye(4)), "large"), model)
     chosen = choose_targets(scan, TargetRequest(kind="class", classes=("structure",)))
     for name, changes in (
-        ("integrated-gradients", {"steps": 16}),
-        ("hires-cam", {}),
-        ("grad-cam", {}),
+        ("integrated_gradients", {"steps": 16}),
+        ("hirescam", {}),
+        ("gradcam", {}),
         ("iba", {"schedule": "reference"}),
     ):
-        job = Explaining(scan, chosen, MethodSettings(**changes))
-        _ = job.bottleneck if name == "iba" else job.sample
-        expected = estimate(job, [METHODS[name]], measure_cost(job, [METHODS[name]], time.process_time))
+        job = WindowCase(scan, chosen, changes)
+        _ = job.bottleneck_layers if name == "iba" else job.sample
+        expected = estimate(job, [METHODS[name]], time.process_time)
         start = time.process_time()
         run_method(job, METHODS[name])
         took = time.process_time() - start
-        error = abs(expected.seconds - took) / took
+        error = abs(expected.total - took) / took
         report(
             f"large scan, {name}, {len(job.touched)} of {scan.windows.layout.count} windows: estimate, taken",
-            f"{expected.seconds:.0f} s, {took:.0f} s",
+            f"{expected.total:.0f} s, {took:.0f} s",
             "within 30 %",
             error <= 0.3,
         )

@@ -46,7 +46,7 @@ def vessels(output: Path, device: str) -> list[Result]:
     """The aorta as one component, and the errors against its label."""
     scan, label = str(DATA / "cta_aorta.nrrd"), str(DATA / "cta_aorta.seg.nrrd")
     print("Vessels: the vessel network on a CT angiography")
-    aorta = {"target": "component", "point": AORTA, "methods": ["integrated-gradients", "hires-cam", "iba"]}
+    aorta = {"target": "component", "point": AORTA, "methods": ["integrated_gradients", "hirescam", "iba"]}
     errors = {"target": "false-negatives", "methods": ["saliency"]}
     return [
         _explain("vessel_segmentation", {"volume": scan, "segmentation": label}, aorta, output / "aorta", device),
@@ -61,10 +61,10 @@ def brain(output: Path, head: Path | None, device: str) -> list[Result]:
     scan = str(head or head_template())
     print(f"Brain: deepbet on {scan}")
     path = torchscript_model(output / "model")
-    gradients = {"methods": ["integrated-gradients"], "steps": 8}
+    gradients = {"methods": ["integrated_gradients"], "steps": 8}
     scripted = _explain(str(path), {"volume": scan}, gradients, output / "torchscript", device)
     twin = _with_network(load_model(path), eager_twin())
-    layers = {"methods": ["hires-cam"], "layers": ["down3"]}
+    layers = {"methods": ["hirescam"], "layers": ["down3"]}
     eager = _explain(str(path), {"volume": scan}, layers, output / "eager", device, _OneModel(twin))
     return [scripted, eager]
 

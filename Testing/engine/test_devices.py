@@ -23,7 +23,7 @@ from support.prediction_models import model_of
 from support.scans import Ball, thorax
 from support.segmentation_bundles import bright_scan, random_unet_bundle
 from xaiengine.app.run import run_job
-from xaiengine.attribution.methods import METHODS
+from xaiengine.attribution.registry import METHODS
 from xaiengine.core.job import Job
 from xaiengine.io.grid import Grid
 from xaiengine.io.segmentation import Mask, Segmentation

@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 pytestmark = pytest.mark.slow
 
 FIND_THE_CUE = ("integrated-gradients", "occlusion", "feature-ablation", "hires-cam", "iba")
-SETTINGS = {"samples": 8, "block_mm": 4.0, "steps": 16, "regions": 60}
+SETTINGS = {"samples": 8, "occlusion_mm": 4.0, "steps": 16, "regions": 60}
 
 
 @pytest.fixture(scope="module")

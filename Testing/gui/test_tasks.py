@@ -166,7 +166,7 @@ def test_a_segmentation_is_explained_with_its_curve_and_regions(gui, real_panel,
     slicer.util.loadSegmentation(str(DATA / "cta_aorta.seg.nrrd")).SetName("Vessels")
     show_task(panel, "explain-segmentation")
     wait_until(lambda: panel.model.report is not None)
-    only_methods(panel, ["hires-cam"])
+    only_methods(panel, ["hirescam"])
     choose(panel.page.editor("segmentation").widget, "Vessels")
     run_to_end(panel)
     assert panel.ui.messageLabel.text == ""

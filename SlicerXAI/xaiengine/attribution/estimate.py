@@ -164,7 +164,7 @@ def _measure_tail(case: Case, clock: Callable[[], float]) -> float:
     """
     copies = BottleneckSettings().copies
     record = Tail(*case.tail()).record(case.sample[:1])
-    rows = torch.zeros(copies, dtype=torch.long)
+    rows = [0] * copies
     seconds = 0.0
     for _ in range(2):
         leaf = record.activation.detach().expand(copies, *record.activation.shape[1:]).clone().requires_grad_()

@@ -28,5 +28,10 @@ def lattice_on_image(values: Tensor, lattice: LayerLattice, grid: Grid) -> Tenso
         return values
     if tuple(lattice.shape) == lattice.window_cells and tuple(lattice.layout.window_size) == grid.shape:
         return upsample(values[None], grid.shape)[0]
+    return lattice_in_place(values, lattice, grid)
+
+
+def lattice_in_place(values: Tensor, lattice: LayerLattice, grid: Grid) -> Tensor:
+    """The same by the place of each cell in the patient."""
     moved = resample(*continued(values.detach().float().cpu().numpy(), lattice.grid(grid), lattice), grid)
     return torch.from_numpy(np.ascontiguousarray(moved))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 Family = Literal["information", "gradient", "cam", "layer", "perturbation"]
 FAMILIES: tuple[str, ...] = ("information", "gradient", "cam", "layer", "perturbation")
 Kind = Literal["classification", "regression", "segmentation"]
+Need = Literal["layers", "free_batch", "differentiable"]
 KINDS: tuple[Kind, ...] = ("classification", "regression", "segmentation")
 ENTRY_POINTS = "slicerxai.methods"
 RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
@@ -98,7 +99,7 @@ class AttributionMethod(ABC):
     title: ClassVar[str]
     family: ClassVar[Family]
     aliases: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
     unit: ClassVar[str] = "a.u."
     per_input_unit: ClassVar[bool] = False
@@ -225,6 +226,15 @@ def find_methods(names: list[str]) -> list[AttributionMethod]:
     if not found:
         raise OptionError("No method was named.", "Name one or more, for example iba, integrated_gradients.")
     return found
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise OptionError for a setting that no method knows."""
+    known = {name for method in METHODS.values() for name in method.Settings.model_fields}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=3, cutoff=0.4) or sorted(known)
+        raise OptionError(f"No method has a setting {unknown[0]!r}.", f"Did you mean {', '.join(near)}?")
 
 
 def unreliable(kind: Kind | None = None) -> list[str]:

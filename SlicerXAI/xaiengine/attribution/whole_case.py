@@ -29,12 +29,19 @@ from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Rememberi
 from .forward import Attribution, TargetForward
 from .placement import placed
 from .regions import supervoxels
-from .registry import Kind, Passes
+from .registry import AttributionMethod, Kind, Passes, check_settings
 
 DESTROY_VALUE_BETA = 10.0
 """The published 30 is for cross-entropy, which grows without end; a value can be destroyed once only."""
 SAMPLE_ROWS = 4
 """Rows at most of the pass that is timed."""
+
+
+def check_needs(methods: Sequence[AttributionMethod], capabilities: Capabilities) -> None:
+    """Raise ModelError for the first method whose needs a model does not meet."""
+    for method in methods:
+        for need in method.needs:
+            capabilities.require(need, method.title)
 
 
 @dataclass
@@ -68,6 +75,7 @@ class WholeCase(Remembering):
     most_path_steps = 256
 
     def __post_init__(self) -> None:
+        check_settings(self.settings)
         for name in {*self.layers, *self.bottleneck_layers}:
             find_layer(self.network, name)
 
@@ -222,7 +230,9 @@ class WholeCase(Remembering):
 
         # The quicker optimiser of the converged mode lets go of parts of what must be destroyed (measured on planted
         # lesions: 42 instead of 470 bits), so the published one serves there.
-        published = {"learning_rate": 1.0, "adam_betas": (0.9, 0.999)} if direction == "destroy" else {}
+        published: dict[str, Any] = (
+            {"learning_rate": 1.0, "adam_betas": (0.9, 0.999)} if direction == "destroy" else {}
+        )
         beta = settings.beta
         if beta is None and direction == "destroy" and isinstance(self.target, RegressionTarget):
             beta = DESTROY_VALUE_BETA
@@ -256,10 +266,8 @@ class WholeCase(Remembering):
     def tail(self) -> tuple[nn.Module, str]:
         return self.network, some_layer(self.bottleneck_layers)[0]
 
-    def check(self, methods: Sequence[Any]) -> None:
-        for method in methods:
-            for need in method.needs:
-                self.capabilities.require(need, method.title)
+    def check(self, methods: Sequence[AttributionMethod]) -> None:
+        check_needs(methods, self.capabilities)
 
     @contextmanager
     def reporting(self, information: bool) -> Iterator[None]:

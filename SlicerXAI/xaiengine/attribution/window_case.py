@@ -23,9 +23,9 @@ from .baselines import baseline_like, gaussian_blur
 from .bottleneck.segmentation_bottleneck import bottleneck_layer, coarsest_layer
 from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Remembering, joined
 from .forward import Attribution, TargetForward, out_of_place
-from .lattice_maps import lattice_on_image
+from .lattice_maps import lattice_in_place, lattice_on_image
 from .regions import supervoxels
-from .registry import Kind, Passes
+from .registry import Kind, Passes, check_settings
 from .window_bits import WindowBits
 from .window_forward import CachedPrediction, WindowedForward
 from .windowwise import layer_over_windows, over_windows
@@ -60,6 +60,7 @@ class WindowCase(WindowBits, Remembering):
     default_block_mm = 12.0
 
     def __post_init__(self) -> None:
+        check_settings(self.settings)
         for name in self.named_layers:
             find_layer(self.network, name)
         self.batch_size = len(self.chosen)
@@ -254,7 +255,7 @@ class WindowCase(WindowBits, Remembering):
         if found.lattice is None:
             return found.map
         lattice = found.lattice
-        maps = torch.stack([lattice_on_image(row[0], lattice, self.scan.grid) for row in found.map])[:, None]
+        maps = torch.stack([lattice_in_place(row[0], lattice, self.scan.grid) for row in found.map])[:, None]
         if found.unit.endswith("voxel"):
             maps = maps * (self.scan.grid.voxel_volume_ml / lattice.grid(self.scan.grid).voxel_volume_ml)
         return maps.to(found.map)

@@ -20,7 +20,7 @@ from ...attribution.forward import RowByRow
 from ...attribution.registry import find_methods
 from ...attribution.results import tell_notes, whole_explanation
 from ...attribution.runner import run_methods
-from ...attribution.whole_case import WholeCase
+from ...attribution.whole_case import WholeCase, check_needs
 from ...core.errors import ModelError, OptionError
 from ...core.progress import Progress
 from ...inference.preprocessing import preprocess
@@ -201,9 +201,7 @@ def explain(
 ) -> Explained:
     """Run the chosen methods on the chosen target and samples; ``expect`` is told beforehand what that takes."""
     methods = find_methods(options.methods)
-    for method in methods:
-        for need in method.needs:
-            view.model.capabilities.require(need, method.title)
+    check_needs(methods, view.model.capabilities)
     target = explained_target(view, options)
     rows, warning = choose_rows(view, target, options.slices, options.most_slices)
     for text in filter(None, [view.note, warning]):

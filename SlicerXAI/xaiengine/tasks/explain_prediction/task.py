@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...attribution.registry import find_methods
+from ...core.options import TaskOptions
 from ..method_options import todays
 from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainPredictionOptions
@@ -38,6 +40,9 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
 
     def __init__(self) -> None:
         self.Options = todays(ExplainPredictionOptions)
+
+    def check(self, options: TaskOptions) -> None:
+        find_methods(getattr(options, "methods", []))
 
     def run(self, options: ExplainPredictionOptions, context: Context) -> Outcome:
         from ...core.cancellation import interruptibly

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...attribution.registry import find_methods
+from ...core.options import TaskOptions
 from ..method_options import todays
 from ..task import Context, Outcome, OutputSpec, Task, ValueSpec
 from .options import ExplainSegmentationOptions
@@ -37,6 +39,9 @@ class ExplainSegmentation(Task[ExplainSegmentationOptions]):
 
     def __init__(self) -> None:
         self.Options = todays(ExplainSegmentationOptions)
+
+    def check(self, options: TaskOptions) -> None:
+        find_methods(getattr(options, "methods", []))
 
     def run(self, options: ExplainSegmentationOptions, context: Context) -> Outcome:
         from .report import explain_and_write

@@ -246,9 +246,7 @@ def _picture(found: Findings, names: list[str], context: Context) -> None:
         maps = [index for index, item in enumerate(found.maps) if item.row == number]
         if not maps:
             continue
-        layers = [
-            MapLayer(found.restored[index], found.maps[index].title, found.maps[index].unit) for index in maps
-        ]
+        layers = [MapLayer(found.restored[index], found.maps[index].title, found.maps[index].unit) for index in maps]
         curve = found.curves[maps[0]]
         role = "picture" if number == 0 else f"picture-{chosen.key}"
         title = f"{layers[0].title}: {chosen.target.name}" if len(layers) == 1 else chosen.target.name
