@@ -18,7 +18,7 @@ from ..core.errors import ModelError
 from ..core.progress import Progress
 from .bottleneck.settings import Direction
 from .forward import Attribution, Forward, TargetForward
-from .registry import Kind, Passes
+from .passes import Kind, Passes
 
 MASK_CELLS = 7
 """Of random masks along the longest side."""

@@ -27,7 +27,6 @@ import pkgutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -35,6 +34,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from ..core.errors import InputError, OptionError
+from .passes import KINDS, Kind, Passes
 
 if TYPE_CHECKING:
     from .case import Case
@@ -42,32 +42,9 @@ if TYPE_CHECKING:
 
 Family = Literal["information", "gradient", "cam", "layer", "perturbation"]
 FAMILIES: tuple[str, ...] = ("information", "gradient", "cam", "layer", "perturbation")
-Kind = Literal["classification", "regression", "segmentation"]
 Need = Literal["layers", "free_batch", "differentiable"]
-KINDS: tuple[Kind, ...] = ("classification", "regression", "segmentation")
 ENTRY_POINTS = "slicerxai.methods"
 RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
-
-
-@dataclass(frozen=True)
-class Passes:
-    """What a method takes, in evaluations of the network on one sample (or one window).
-
-    ``backward`` of the ``forward`` passes are also differentiated; ``tail`` passes run forward and back through the
-    layers after a bottleneck only.
-    """
-
-    forward: float = 0.0
-    backward: float = 0.0
-    tail: float = 0.0
-
-    def __add__(self, other: Passes) -> Passes:
-        return Passes(self.forward + other.forward, self.backward + other.backward, self.tail + other.tail)
-
-    def __mul__(self, times: float) -> Passes:
-        return Passes(times * self.forward, times * self.backward, times * self.tail)
-
-    __rmul__ = __mul__
 
 
 class MethodSettings(BaseModel):
@@ -192,6 +169,16 @@ class _Registry(Mapping[str, AttributionMethod]):
         return len(self._methods)
 
 
+__all__ = [
+    "METHODS",
+    "AttributionMethod",
+    "Kind",
+    "MethodSettings",
+    "Passes",
+    "find_method",
+    "find_methods",
+    "register",
+]
 METHODS = _Registry()
 AnyMethod = TypeVar("AnyMethod", bound=type[AttributionMethod])
 
