@@ -23,6 +23,7 @@ LEVELS = (
     ("lesions",),
     ("counterfactual", "semantics"),
     ("figures",),
+    ("report",),
     ("api",),
     ("tasks",),
     ("app",),

@@ -18,11 +18,12 @@ from ..core.progress import Progress
 from ..tasks import TASKS, Task, find_task
 from .describe import OptionField, describe, option_fields
 
-# Commands about models rather than about scans: "command": "module:function(arguments) -> exit code".
+# Commands about models and results rather than about scans: "command": "module:function(arguments) -> exit code".
 MODEL_COMMANDS = {
     "inspect": "commands_models:inspect_command",
     "describe-model": "commands_models:describe_model_command",
     "cache": "commands_models:cache_command",
+    "report": "commands_results:report_command",
 }
 
 
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         ("inspect", "say what a model is: inputs, outputs, layers, capabilities"),
         ("describe-model", "write the small JSON file that goes with plain weights"),
         ("cache", "show or empty the cache of converted models"),
+        ("report", "write one HTML page about a result"),
     ):
         commands.add_parser(name, help=text, add_help=False)
     return parser

@@ -68,7 +68,7 @@ def is_ct(volume: Volume, values: np.ndarray) -> bool:
 def _ct_window(values: np.ndarray) -> GrayWindow:
     body = max(1, int(np.count_nonzero((values > -200) & (values < 2000))))
     lung = np.count_nonzero((values > -950) & (values < -600)) / body
-    if lung > 0.15:
+    if lung > 0.08:
         return LUNG
     fat = np.count_nonzero((values > -130) & (values < -60)) / body
     gray_matter = np.count_nonzero((values > 10) & (values < 60)) / body

@@ -85,7 +85,7 @@ def planes_of(grid: Grid) -> tuple[Plane, ...]:
     return shown or PLANES[:1]
 
 
-def cut_through(grid: Grid, center_ras: Sequence[float], plane: Plane) -> Cut:
+def cut_through(grid: Grid, center_ras: Sequence[float] | np.ndarray, plane: Plane) -> Cut:
     """The whole cross-section of a grid's extent with the plane through a RAS point."""
     across = grid.index_axis(plane.normal)
     if grid.shape[across] == 1:
@@ -114,7 +114,7 @@ def _pixel(grid: Grid, sides: Sequence[float], plane: Plane) -> float:
     return max(finest, max(sides) / MOST_PIXELS)
 
 
-def _own_plane(grid: Grid, center_ras: Sequence[float], plane: Plane) -> Cut:
+def _own_plane(grid: Grid, center_ras: Sequence[float] | np.ndarray, plane: Plane) -> Cut:
     """A single slice along its own axes, turned to the sides that the plane has."""
     axes = [grid.index_axis(axis) for axis, _ in (plane.right, plane.up)]
     signs = [sign * grid.anatomical_axes[grid.index_axis(axis)][1] for axis, sign in (plane.right, plane.up)]
@@ -135,7 +135,7 @@ def _own_plane(grid: Grid, center_ras: Sequence[float], plane: Plane) -> Cut:
     return Cut(plane, grid.index_to_ras(index), pixel, (at[0], at[1]))
 
 
-def position_text(plane: Plane, center_ras: Sequence[float]) -> str:
+def position_text(plane: Plane, center_ras: Sequence[float] | np.ndarray) -> str:
     """Where a plane lies: ``S 12.0 mm`` for an axial one."""
     position = float(center_ras[plane.normal])
     return f"{('RL', 'AP', 'SI')[plane.normal][int(position < 0)]} {abs(position):.1f} mm"

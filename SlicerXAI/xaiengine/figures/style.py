@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.atomic import written_whole
 from ..core.errors import OptionError
@@ -110,7 +110,7 @@ def legend_of(axes: Axes, theme: Theme) -> None:
     axes.legend(fontsize=8, frameon=False, labelcolor=theme.text)
 
 
-def readable() -> dict[str, object]:
+def readable() -> dict[str, Any]:
     """Light text with a dark edge, legible on bone, on air and on paper."""
     from matplotlib.patheffects import withStroke
 
@@ -134,5 +134,5 @@ def burn_in(axes: Axes, text: str = "SYNTHETIC") -> None:
         )
 
 
-def outline_color(number: int, given: Sequence[float] | str | None = None) -> Sequence[float] | str:
+def outline_color(number: int, given: Sequence[float] | str | None = None) -> Any:
     return given if given is not None else OUTLINE_COLORS[number % len(OUTLINE_COLORS)]

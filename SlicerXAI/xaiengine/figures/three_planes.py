@@ -114,7 +114,7 @@ def strongest_point(grid: Grid, values: np.ndarray, threshold: float = 0.0) -> n
     """RAS position of a map's strongest voxel; the scan's middle where it has none above the threshold."""
     filled = np.nan_to_num(np.abs(values))
     strongest = np.unravel_index(int(filled.argmax()), filled.shape)
-    return grid.index_to_ras(strongest) if filled[strongest] > threshold else grid.center
+    return grid.index_to_ras(np.array(strongest)) if filled[strongest] > threshold else grid.center
 
 
 def middle_of(mask: np.ndarray, grid: Grid) -> np.ndarray | None:
@@ -132,7 +132,7 @@ def draw_three_planes(
     outlines: Sequence[Outline] = (),
     *,
     text: PictureText = PictureText(),
-    center_ras: Sequence[float] | None = None,
+    center_ras: Sequence[float] | np.ndarray | None = None,
     window: GrayWindow | str = "auto",
     close_up: bool = False,
     theme: str = "dark",
@@ -161,7 +161,7 @@ def three_planes(
     outlines: Sequence[Outline] = (),
     *,
     text: PictureText = PictureText(),
-    center_ras: Sequence[float] | None = None,
+    center_ras: Sequence[float] | np.ndarray | None = None,
     window: GrayWindow | str = "auto",
     close_up: bool = False,
     theme: str = "dark",
@@ -217,7 +217,7 @@ def three_planes(
     return figure
 
 
-def _center(scan: Volume, layers: Sequence[MapLayer], given: Sequence[float] | None) -> np.ndarray:
+def _center(scan: Volume, layers: Sequence[MapLayer], given: Sequence[float] | np.ndarray | None) -> np.ndarray:
     if given is not None:
         return np.asarray(given, float)
     return strongest_point(scan.grid, layers[0].values, layers[0].threshold) if layers else scan.grid.center
@@ -353,9 +353,12 @@ def _mark_center(axes: Axes, cut: Cut) -> None:
 def _narrow(sheet: _Sheet, axes: Axes, cut: Cut) -> None:
     """Show the surroundings of the center alone, kept inside the picture."""
     _draw_outlines(sheet, axes, cut)
-    for limit, at, size in zip((axes.set_xlim, axes.set_ylim), cut.center, cut.extent[1::2]):
-        low = float(np.clip(at - CLOSE_UP * size / 2, 0.0, (1 - CLOSE_UP) * size))
-        limit(low, low + CLOSE_UP * size)
+    lows = [
+        float(np.clip(at - CLOSE_UP * size / 2, 0.0, (1 - CLOSE_UP) * size))
+        for at, size in zip(cut.center, cut.extent[1::2])
+    ]
+    axes.set_xlim(lows[0], lows[0] + CLOSE_UP * cut.extent[1])
+    axes.set_ylim(lows[1], lows[1] + CLOSE_UP * cut.extent[3])
     title = f"{cut.plane.name}, close-up of the scan"
     axes.set_title(title, color=sheet.theme.text, fontsize=9.5, pad=4, loc="left")
     _scale_bar(axes, "mm" if knows_its_sides(sheet.scan) else "px")
@@ -373,10 +376,14 @@ def _scale_bar(axes: Axes, unit: str) -> None:
 
 
 def _color_bar(sheet: _Sheet, axes: Axes, layer: MapLayer) -> None:
+    from matplotlib.ticker import ScalarFormatter
+
     bar = sheet.figure.colorbar(_colors(layer), cax=axes)
     bar.set_label(layer.unit or "attribution", color=sheet.theme.text, fontsize=9.5)
     bar.outline.set_edgecolor(sheet.theme.faint)
-    bar.formatter.set_powerlimits((-2, 3))
+    numbers = ScalarFormatter()
+    numbers.set_powerlimits((-2, 3))
+    bar.formatter = numbers
     bar.update_ticks()
     bar.ax.tick_params(colors=sheet.theme.text, labelsize=8.5)
     bar.ax.yaxis.get_offset_text().set_color(sheet.theme.text)
