@@ -51,11 +51,13 @@ def random_appearance(batch: torch.Tensor, rng: np.random.Generator) -> torch.Te
         if kind < 0.35:
             view = gaussian_blur(view, rng.uniform(0.3, 0.9))
         elif kind < 0.6:
-            view = view + rng.uniform(0.2, 0.9) * (view - gaussian_blur(view, 0.8))
-        if rng.random() < 0.6:
+            view = view + rng.uniform(0.2, 1.6) * (view - gaussian_blur(view, 0.8))
+        if rng.random() < 0.5:
             view = torch.where(view > 0, view * rng.uniform(0.2, 1.2) + rng.uniform(0, 40), view)
+        elif rng.random() < 0.4:
+            view = torch.where(view > 0, view * rng.uniform(1.5, 5.0), view)
         view = view * rng.uniform(0.96, 1.04) + rng.normal(0, 12)
-        sd = rng.uniform(0, 30) if rng.random() < 0.6 else 0.0
+        sd = rng.uniform(0, 30) if rng.random() < 0.5 else rng.uniform(30, 80) if rng.random() < 0.3 else 0.0
         if sd > 0:
             seed = torch.Generator().manual_seed(int(rng.integers(2**31)))
             noise = torch.randn(view.shape, generator=seed)

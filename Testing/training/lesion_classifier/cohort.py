@@ -153,6 +153,27 @@ def thorax_ct(folder: Path) -> Anatomy:
     return Anatomy("thorax_ct", np.clip(hu, -1024, 3071), np.isin(labels, LUNG_LOBES), spacing, every, every)
 
 
+def abdomen_ct(folder: Path) -> Anatomy:
+    """The lowest lung of TotalSegmentator's small abdomen CT (Apache-2.0), 3 mm; free of lesions."""
+    hu, spacing = _read_nifti(folder / "abdomen_ct_small.nii.gz")
+    labels, _ = _read_nifti(folder / "abdomen_ct_small_labels.nii.gz")
+    every = np.ones(hu.shape[2], bool)
+    return Anatomy("abdomen_ct", np.clip(hu, -1024, 3071), np.isin(labels, LUNG_LOBES), spacing, every, every)
+
+
+def pulmonary_cta(folder: Path) -> Anatomy:
+    """TotalSegmentator's crop of a pulmonary CT angiography (Apache-2.0), 1.5 mm: contrast, cut by its field of view.
+
+    Pairs of slices are averaged to 3 mm.
+    """
+    hu, spacing = _read_nifti(folder / "pulmonary_cta.nii.gz")
+    hu = np.clip(hu[:, :, : hu.shape[2] // 2 * 2], -1024, 3071).astype(np.float32)
+    hu = np.rint((hu[:, :, 0::2] + hu[:, :, 1::2]) / 2).astype(np.int16)
+    spacing = (spacing[0], spacing[1], 2 * spacing[2])
+    every = np.ones(hu.shape[2], bool)
+    return Anatomy("pulmonary_cta", hu, threshold_lungs(hu, spacing), spacing, every, every)
+
+
 def held_out() -> Anatomy:
     """The patient that no model is trained on: CT angiography, 1.5 x 1.5 x 3 mm, lungs cut at the sides."""
     import nrrd

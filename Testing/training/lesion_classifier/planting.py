@@ -17,6 +17,9 @@ import numpy as np
 from scipy import ndimage
 
 KINDS = ("ground_glass", "consolidation", "mass", "mixed", "diffuse")
+NODULES = ("nodule", "spiculated", "part_solid", "cavitary")
+"""One to three round lesions of 8 to 30 mm."""
+SOLID = ("mass", *NODULES)
 COARSE_MM = 3.0
 
 
@@ -97,6 +100,23 @@ def _focal_score(
     return score
 
 
+def _with_spicules(
+    score: np.ndarray, spacing: np.ndarray, radius: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Score in mm with 6 to 14 tapering strands of 1 to 2 mm that run out from the deepest point."""
+    center = np.array(np.unravel_index(int(score.argmax()), score.shape)) * spacing
+    offsets = [x - c for x, c in zip(_axes(score.shape, spacing), center)]
+    for _ in range(int(rng.integers(6, 15))):
+        direction = rng.normal(size=3)
+        direction /= np.linalg.norm(direction)
+        along = sum(d * o for d, o in zip(direction, offsets))
+        across = np.sqrt(np.maximum(sum(o**2 for o in offsets) - along**2, 0.0))
+        length = radius + rng.uniform(4.0, 12.0)
+        width = rng.uniform(1.0, 2.0) * np.clip(1 - along / length, 0, 1)
+        np.maximum(score, np.where(along > 0, width - across, -1e3).astype(np.float32), out=score)
+    return score
+
+
 def _diffuse_score(lungs: np.ndarray, depth: np.ndarray, spacing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Score in mm of patchy disease that prefers the periphery and the dependent, basal parts."""
     scale = rng.uniform(10, 28)
@@ -108,8 +128,11 @@ def _diffuse_score(lungs: np.ndarray, depth: np.ndarray, spacing: np.ndarray, rn
 
 
 def _radii(kind: str, burden: float | None, lung_mm3: float, rng: np.random.Generator) -> np.ndarray:
-    count = int(rng.integers(1, 4)) if kind in ("mass", "consolidation") else int(rng.integers(1, 6))
-    if kind == "mass":
+    few = kind in ("consolidation", *SOLID)
+    count = int(rng.integers(1, 4)) if few else int(rng.integers(1, 6))
+    if kind in NODULES:
+        radii = rng.uniform(4, 15, count)
+    elif kind == "mass":
         radii = rng.uniform(5, 20, count)
     else:
         radii = rng.uniform(6, 30, count)
@@ -136,8 +159,8 @@ def plant(
     mm; ``burden`` the wanted share of the lung volume (0..1), or None for a random size. The truth reaches the wanted
     burden to within the discretisation of the quantile.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of lesion {kind!r}; one of {', '.join(KINDS)}")
+    if kind not in KINDS + NODULES:
+        raise ValueError(f"unknown kind of lesion {kind!r}; one of {', '.join(KINDS + NODULES)}")
     spacing = np.asarray(spacing, float)
     out = hu.astype(np.float32, copy=True)
     truth = np.zeros(hu.shape, bool)
@@ -153,12 +176,15 @@ def plant(
     else:
         wanted = burden
         radii = _radii(kind, burden, lung_mm3, rng)
-        rough = rng.uniform(0.08, 0.2) if kind == "mass" else rng.uniform(0.15, 0.4)
+        rough = rng.uniform(0.08, 0.2) if kind in SOLID else rng.uniform(0.15, 0.4)
         score = _focal_score(lung, depth, spacing, radii, bool(rng.random() < 0.6), rough, rng)
+        if kind == "spiculated":
+            score = _with_spicules(score, spacing, float(np.max(radii)), rng)
     if wanted is not None:
         score = score - np.quantile(score[lung], 1.0 - wanted)
 
-    edge = {"mass": rng.uniform(0.5, 1.0), "consolidation": rng.uniform(0.8, 2.0)}.get(kind, rng.uniform(1.0, 3.0))
+    sharp, soft, blurred = rng.uniform(0.5, 1.0), rng.uniform(0.8, 2.0), rng.uniform(1.0, 3.0)
+    edge = sharp if kind in SOLID else soft if kind == "consolidation" else blurred
     profile = _sigmoid(score / edge)
     profile *= lung
     fill = _fill(kind, score, ct, lung.shape, spacing, rng)
@@ -178,8 +204,15 @@ def _fill(
 ) -> np.ndarray:
     """Share of the air that is replaced (0..1), with texture; open airways keep their air in consolidation."""
     texture = smooth_noise(shape, spacing, rng.uniform(2.5, 6.0), rng)
-    if kind == "mass":
-        return np.clip(rng.uniform(0.94, 1.0) + 0.02 * texture, 0, 1)
+    if kind in SOLID:
+        solid = np.clip(rng.uniform(0.94, 1.0) + 0.02 * texture, 0, 1)
+        if kind not in ("cavitary", "part_solid"):
+            return solid
+        inner = _sigmoid((score - rng.uniform(0.25, 0.6) * max(float(score.max()), 1.0)) / 0.7)
+        if kind == "cavitary":
+            return solid * (1 - 0.95 * inner)
+        glass = rng.uniform(0.25, 0.5)
+        return glass + inner * (solid - glass)
     glass = rng.uniform(0.2, 0.48) * (1 + 0.18 * texture)
     solid = rng.uniform(0.75, 0.97) * (1 + 0.05 * texture)
     if kind == "consolidation":

@@ -16,7 +16,21 @@ OUTSIDE_HU = -1000
 ABSENT_MM2 = 1.0
 AERATED_MM2 = 300.0
 """A slice without this much air left in its lungs cannot be told from one below the lungs, and is left out."""
-KIND_WEIGHTS = {"ground_glass": 0.25, "consolidation": 0.17, "mass": 0.25, "mixed": 0.15, "diffuse": 0.18}
+KIND_WEIGHTS = {
+    "ground_glass": 0.2,
+    "consolidation": 0.14,
+    "mass": 0.14,
+    "mixed": 0.12,
+    "diffuse": 0.14,
+    "nodule": 0.1,
+    "spiculated": 0.06,
+    "part_solid": 0.06,
+    "cavitary": 0.04,
+}
+THICK_SHARE = 0.3
+"""Share of the variants of thin scans that are taken in slices twice as thick."""
+LEAKING_SHARE = 0.15
+"""Share of the variants whose lungs are drawn with soft tissue of the surroundings in them."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +65,19 @@ def labeled_slices(
                 kind = kinds[rng.choice(len(kinds), p=weights)]
                 planted = planting.plant(hu, lungs, anatomy.spacing, rng, kind=kind)
                 hu = planted.hu
+        usable, healthy = anatomy.usable, anatomy.healthy
+        if anatomy.spacing[2] <= 3.5 and rng.random() < THICK_SHARE:
+            hu, before = _pairs(hu).mean(-1), _pairs(before).mean(-1)
+            lungs, usable, healthy = _pairs(lungs).mean(-1) >= 0.5, _pairs(usable).all(-1), _pairs(healthy).all(-1)
         aerated = ((hu < -600) & lungs).sum((0, 1)) * pixel
         added = np.maximum(hu - before, 0).sum((0, 1)) * pixel / 900.0
         lung_area = lungs.sum((0, 1)) * pixel
         hu = np.rint(np.where(drawn_lungs(lungs, anatomy.spacing, rng), hu, OUTSIDE_HU)).astype(np.int16)
-        for k in np.flatnonzero(anatomy.usable):
+        for k in np.flatnonzero(usable):
             present = bool(added[k] >= PRESENT_MM2)
             if present and aerated[k] < AERATED_MM2:
                 continue
-            if not present and (added[k] > ABSENT_MM2 or not anatomy.healthy[k]):
+            if not present and (added[k] > ABSENT_MM2 or not healthy[k]):
                 continue
             if not present and lung_area[k] < 300 and rng.random() > 0.04:
                 continue
@@ -75,7 +93,15 @@ def drawn_lungs(lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.
     offset = rng.normal(0.3, 0.8) + rng.uniform(0, 1.2) * planting.smooth_noise(
         lungs.shape, np.array(spacing), 15.0, rng
     )
+    if rng.random() < LEAKING_SHARE:
+        places = planting.smooth_noise(lungs.shape, np.array(spacing), 20.0, rng)
+        offset = offset - rng.uniform(3.0, 12.0) * np.clip(places - 0.5, 0.0, 1.0)
     return distance > offset
+
+
+def _pairs(array: np.ndarray) -> np.ndarray:
+    """Neighbors along the last axis two by two, (..., K // 2, 2)."""
+    return array[..., : array.shape[-1] // 2 * 2].reshape(*array.shape[:-1], -1, 2)
 
 
 def _field_of_view(
@@ -84,6 +110,8 @@ def _field_of_view(
     """HU (float32) and lungs of the whole scan, or of a column of ``field_mm`` around a random lung voxel."""
     hu = anatomy.hu
     lungs = anatomy.masks[rng.integers(len(anatomy.masks))]
+    if field_mm is None and rng.random() < 0.3:
+        field_mm = rng.uniform(180.0, 260.0)
     if field_mm is not None:
         inside = np.argwhere(lungs.any(2))
         center = inside[rng.integers(len(inside))]

@@ -1,8 +1,9 @@
-"""Train the demo lesion classifier and write its bundle.
+"""Train the members of the lesion classifier, one by one; then write their bundle.
 
-    python Testing/training/lesion_classifier/train.py --data FOLDER [--steps N] [--seed S] [--output BUNDLE]
+    python Testing/training/lesion_classifier/train.py --data FOLDER --member 0 --output WEIGHTS    (and 1, and 2)
+    python Testing/training/lesion_classifier/bundle.py --data FOLDER --weights WEIGHTS --output BUNDLE
 
-FOLDER holds TotalSegmentator's test scans (thorax_ct.nii.gz, thorax_ct_labels.nii.gz, aorta_cta.nii.gz). Only slice
+FOLDER holds TotalSegmentator's test scans (thorax_ct, abdomen_ct_small and their labels, pulmonary_cta). Only slice
 labels are used. One thread, fixed seeds.
 """
 
@@ -14,13 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.networks.nets import NetAdapter, ResNet
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "SlicerXAI")]
-import bundle
 import cohort
 from augmentation import random_appearance, random_view
 from safetensors.torch import save_file
@@ -41,7 +42,7 @@ class Stage:
     rate: float
 
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "_target_": "monai.networks.nets.NetAdapter",
     "model": {
         "_target_": "monai.networks.nets.ResNet",
@@ -60,8 +61,17 @@ NETWORK = {
     "pool": ["adaptivemax", {"output_size": 1}],
 }
 """Local features (1 x 1 and 3 x 3 convolutions that see about 100 mm), and the strongest response of each anywhere."""
-PLANTINGS = {"thorax_ct": 40, "CTChest4": 60, "CTChest4 left": 60, "LIDC-IDRI-0001": 40}
-STAGES = (Stage(1500, 64, 64, 140.0, 5e-3), Stage(600, 144, 24, None, 1.5e-3))
+PLANTINGS = {
+    "thorax_ct": 20,
+    "abdomen_ct": 20,
+    "CTChest4": 50,
+    "CTChest4 left": 50,
+    "LIDC-IDRI-0001": 40,
+    "pulmonary_cta": 40,
+}
+STAGES = (Stage(1000, 64, 64, 140.0, 5e-3), Stage(500, 144, 24, None, 1.5e-3))
+POOLS = ("adaptivemax", "adaptiveavg", "adaptivemax")
+"""Of the three members of the ensemble, in their order."""
 
 
 def scaled(hu: torch.Tensor) -> torch.Tensor:
@@ -70,10 +80,16 @@ def scaled(hu: torch.Tensor) -> torch.Tensor:
     return ((hu - low) / (high - low)).clamp(0, 1)
 
 
-def network() -> torch.nn.Module:
+def network_definition(member: int) -> dict[str, object]:
+    """The architecture of one member of the ensemble, 0..2."""
+    return {**NETWORK, "pool": [POOLS[member], {"output_size": 1}]}
+
+
+def network(member: int) -> torch.nn.Module:
+    definition = network_definition(member)
     model = {key: value for key, value in NETWORK["model"].items() if key != "_target_"}
-    rest = {key: value for key, value in NETWORK.items() if key not in ("_target_", "model", "pool")}
-    return NetAdapter(ResNet(**model), pool=tuple(NETWORK["pool"]), **rest)
+    rest = {key: value for key, value in definition.items() if key not in ("_target_", "model", "pool")}
+    return NetAdapter(ResNet(**model), pool=tuple(definition["pool"]), **rest)
 
 
 def batch_of(slices: list[LabelledSlice], size: int, rng: np.random.Generator) -> torch.Tensor:
@@ -133,28 +149,33 @@ def train_stage(
     model.eval()
 
 
+def anatomies(folder: Path) -> list[cohort.Anatomy]:
+    """The patients that are trained on; the whole ones come first."""
+    lidc = cohort.lidc().reduced(2).with_found_lungs()
+    others = [cohort.thorax_ct(folder), cohort.abdomen_ct(folder), cohort.pulmonary_cta(folder)]
+    return [lidc, *cohort.ct_chest4(), *others]
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--member", type=int, choices=range(len(POOLS)), required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the weights")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed)
-    lidc = cohort.lidc().reduced(2).with_found_lungs()
-    anatomies = [cohort.thorax_ct(options.data), *cohort.ct_chest4(), lidc]
-    model = network().to(memory_format=torch.channels_last)
+    torch.manual_seed(1 + options.member)
+    rng = np.random.default_rng(1 + options.member)
+    patients = anatomies(options.data)
+    model = network(options.member).to(memory_format=torch.channels_last)
     options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / f"member_{options.member}.safetensors"
 
     def save(_step: int = 0) -> None:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, options.output / "model.safetensors")
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
 
     for stage in STAGES:
-        train_stage(model, anatomies, stage, rng, after=save)
+        train_stage(model, patients, stage, rng, after=save)
     save()
-    bundle.complete(options.output, model, NETWORK, PIXEL_MM, HU_WINDOW, [lidc, *cohort.ct_chest4()[:1]], options.seed)
-    (options.output / "model.safetensors").unlink()
     return 0
 
 
