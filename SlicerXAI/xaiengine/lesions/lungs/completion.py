@@ -8,6 +8,10 @@ Three steps, each on the coarse RAS-aligned copy:
 3. Soft tissue inside the rib cage, above the diaphragm and outside the mediastinum is consolidated lung. The
    mediastinum's outline is a table of half-widths in units of the rib cage, wide enough for the hearts it was read
    from; the diaphragm is where the aerated lung ends, or where it ends on the other side if that is much lower.
+
+Steps 2 and 3 guess. So their parts must not hold fat or contrast agent, as breasts, the chest wall and the heart do, and
+have to touch aerated lung; where the field of view cuts the chest wall, only compact masses are taken. A side to which
+they would add more than ``LARGEST_ADDED_SHARE`` stays as the air shows it. What was added is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ DENSEST_HU = 130.0
 """Smoothed density above which tissue is contrast-filled or bone, not consolidated lung."""
 
 THINNEST_MM = 6.0
-RIM_CLOSING_MM = 4.0
+RIM_CLOSING_MM = 6.0
 SMALLEST_FILL_ML = 3.0
 DOME_SMOOTHING_MM = 45.0
 MIRROR_TOLERANCE_MM = 35.0
@@ -68,6 +72,23 @@ OUTLINE_TRUST = 0.15
 LARGEST_SECTION_AT_TOP = 0.4
 """With more than this share of the largest cross-section in the topmost slice, the apex is out of view."""
 
+LARGEST_ADDED_SHARE = 0.75
+LARGEST_ADDED_CUT_SHARE = 0.2
+"""A side is not completed when more than this share of it would be dense tissue; with the chest wall cut, this one."""
+
+REPORTED_SHARE = 0.05
+FAT_HU = (-130.0, -60.0)
+LARGEST_FAT_SHARE = 0.5
+LARGEST_CUT_FAT_SHARE = 0.12
+"""Consolidated lung with some air left has the density of fat too: only without the ribs' guidance is little allowed."""
+
+ENHANCED_HU = 100.0
+SMALLEST_CONTACT = 0.06
+MASS_CONTACT = 0.35
+MASS_ML = 60.0
+CUT_SHARE = 0.08
+"""The chest wall is cut by the field of view when the body reaches this share of its edge at the lungs' height."""
+
 HIGHEST_FILL = 0.9
 """Height (0..1) above which only closing fills: the rib cage is no guide at the apex."""
 
@@ -85,22 +106,79 @@ class _Chest:
     mediastinum: np.ndarray
 
 
-def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """``sides`` (I, J, K) uint8 (1 right, 2 left), ``share`` (0..1) that is dense tissue taken for lung, and notes."""
+
+    sides: np.ndarray
+    share: float
+    notes: tuple[str, ...]
+
+
+def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> Completed:
     """``sides`` (I, J, K) uint8 (1 right, 2 left) of the aerated lung, grown over what belongs to it."""
     middle = midplane(sides > 0, air.body)
-    complete = sides.copy()
-    for side in (RIGHT, LEFT):
-        grown = closed(sides == side, VESSEL_CLOSING_MM, copy.spacing)
-        complete[grown & (complete == 0) & air.body & ~air.airways] = side
-    chest = _chest(copy, air, complete > 0, middle)
-    missing = _missing(copy, air, chest, complete, middle)
+    allowed = air.body & ~air.airways
+    seen = _closed_sides(sides, VESSEL_CLOSING_MM, allowed, copy.spacing)
+    chest = _chest(copy, air, seen > 0, middle)
+    is_cut = _is_cut(copy, air, seen > 0)
+    missing = _believable(_missing(copy, air, chest, seen, middle), seen > 0, copy, is_cut)
+    most = LARGEST_ADDED_CUT_SHARE if is_cut else LARGEST_ADDED_SHARE
     right_half = np.arange(sides.shape[0]) > middle
     assigned = np.where(right_half, RIGHT, LEFT).astype(np.uint8)[:, None, None]
-    complete = np.where(missing & (complete == 0), assigned, complete)
+    complete = np.where(missing & (seen == 0), assigned, seen)
+    notes = []
+    for side, name in ((RIGHT, "right"), (LEFT, "left")):
+        added = np.count_nonzero((complete == side) & (seen == 0))
+        share = added / max(np.count_nonzero(complete == side), 1)
+        if share > most:
+            complete[(complete == side) & (seen == 0)] = 0
+            notes.append(
+                f"{share:.0%} of the {name} lung would be dense tissue that was only taken for lung. That is too much to "
+                "believe: its aerated part alone is measured, and what is consolidated there is not."
+            )
+        elif share > REPORTED_SHARE:
+            notes.append(f"{share:.0%} of the {name} lung was completed over dense tissue.")
+    complete = _closed_sides(complete, RIM_CLOSING_MM, allowed, copy.spacing)
+    total = max(np.count_nonzero(complete), 1)
+    return Completed(complete, np.count_nonzero((complete > 0) & (seen == 0)) / total, tuple(notes))
+
+
+def _closed_sides(sides: np.ndarray, radius: float, allowed: np.ndarray, spacing: float) -> np.ndarray:
+    """Each side closed with a ball of ``radius`` mm, within what is allowed."""
+    grown = sides.copy()
     for side in (RIGHT, LEFT):
-        grown = closed(complete == side, RIM_CLOSING_MM, copy.spacing)
-        complete[grown & (complete == 0) & air.body & ~air.airways] = side
-    return complete
+        grown[closed(sides == side, radius, spacing) & (grown == 0) & allowed] = side
+    return grown
+
+
+def _is_cut(copy: WorkingCopy, air: ChestAir, lungs: np.ndarray) -> bool:
+    """Whether the field of view cuts the chest wall, so that the ribs are no guide."""
+    heights = np.flatnonzero(lungs.any(axis=(0, 1)))
+    levels = slice(heights[0], heights[-1] + 1)
+    known = copy.known[:, :, levels]
+    rim = known & ~ndimage.binary_erosion(known, np.ones((3, 3, 1)))
+    return bool(air.body[:, :, levels][rim].mean() > CUT_SHARE) if rim.any() else False
+
+
+def _believable(missing: np.ndarray, lungs: np.ndarray, copy: WorkingCopy, is_cut: bool) -> np.ndarray:
+    """Parts of ``missing`` that have the density of consolidated lung or of a mass, and touch the lungs."""
+    labels, sizes = components(missing)
+    kept = np.zeros(sizes.size, bool)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        around = tuple(slice(max(extent.start - 2, 0), extent.stop + 2) for extent in box)
+        part = labels[around] == label
+        core = ndimage.binary_erosion(part)
+        values = copy.hu[around][core if core.sum() > 10 else part]
+        fat = float(((values > FAT_HU[0]) & (values < FAT_HU[1])).mean())
+        shell = ndimage.binary_dilation(part) & ~part
+        contact = float(lungs[around][shell].mean())
+        dense = fat <= (LARGEST_CUT_FAT_SHARE if is_cut else LARGEST_FAT_SHARE) and float(np.median(values)) < ENHANCED_HU
+        if is_cut:
+            kept[label] = dense and contact >= MASS_CONTACT and sizes[label] * copy.voxel_ml <= MASS_ML
+        else:
+            kept[label] = dense and contact >= SMALLEST_CONTACT
+    return kept[labels]
 
 
 def _chest(copy: WorkingCopy, air: ChestAir, lungs: np.ndarray, middle: float) -> _Chest:

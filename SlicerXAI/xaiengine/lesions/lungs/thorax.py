@@ -155,7 +155,9 @@ def _lung_parts(copy: WorkingCopy, air: np.ndarray, pure_air: float) -> np.ndarr
     near = [
         label
         for label in near
-        if sizes[label] * copy.voxel_ml >= MINIMAL_PART_ML and not _lies_below(labels == label, main, copy.spacing)
+        if sizes[label] * copy.voxel_ml >= MINIMAL_PART_ML
+        and not _lies_below(labels == label, main, copy.spacing)
+        and not _lies_above(labels == label, main)
     ]
     return main | np.isin(labels, near)
 
@@ -167,6 +169,13 @@ def _lies_below(part: np.ndarray, main: np.ndarray, spacing: float) -> bool:
         return False
     top = part.shape[2] - 1 - part[columns][:, ::-1].argmax(axis=1)
     return bool(np.median(main[columns].argmax(axis=1) - top) * spacing > BELOW_LUNG_MM)
+
+
+def _lies_above(part: np.ndarray, main: np.ndarray) -> bool:
+    """Whether a part lies over the lungs, as the airways of neck and head do: half of it above their apex."""
+    apex = int(np.flatnonzero(main.any(axis=(0, 1)))[-1])
+    heights = np.nonzero(part)[2]
+    return bool((heights > apex).mean() > 0.5)
 
 
 def _tissue_like(copy: WorkingCopy, labels: np.ndarray, candidates: np.ndarray, pure_air: float) -> np.ndarray:
