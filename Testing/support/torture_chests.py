@@ -18,7 +18,7 @@ AIR, WATER = -1000.0, 0.0
 
 @dataclass(frozen=True, eq=False)
 class Chest:
-    """``hu`` (I, J, K) float32, ``lungs`` (I, J, K) bool, ``heart`` bool; on ``grid`` (first axis to the right, RAS)."""
+    """``hu`` (I, J, K) float32, ``lungs`` and ``heart`` (I, J, K) bool on ``grid``, whose axes are RAS."""
 
     hu: np.ndarray
     lungs: np.ndarray
@@ -178,7 +178,7 @@ def _table(chest: Chest, front: bool) -> Chest:
 
 
 def open_trachea(chest: Chest) -> Chest:
-    """Cut in the trachea's upper third, and a tube of air from it to the outside in the first slices (tracheostomy)."""
+    """Cut in the trachea's upper third, with air from it to the outside in the topmost slices (tracheostomy)."""
     top = np.flatnonzero(chest.lungs.any(axis=(0, 1)))[-1]
     cut = chest.cut((slice(None), slice(None), slice(0, top + 2)))
     body = body_of(cut)[:, :, -1]
@@ -202,7 +202,8 @@ def thick_slices(chest: Chest) -> Chest:
 def thin_slices(chest: Chest) -> Chest:
     """0.625 mm, the upper part of the chest."""
     half = chest.cut((slice(None), slice(None), slice(chest.hu.shape[2] // 2, None)))
-    return _resliced(half, lambda a: ndimage.zoom(a.astype(np.float32), (1, 1, 4), order=1, grid_mode=True, mode="nearest"), 0.25)
+    zoom = {"zoom": (1, 1, 4), "order": 1, "grid_mode": True, "mode": "nearest"}
+    return _resliced(half, lambda array: ndimage.zoom(array.astype(np.float32), **zoom), 0.25)
 
 
 def _resliced(chest: Chest, change: Callable[[np.ndarray], np.ndarray], factor: float) -> Chest:
@@ -281,7 +282,8 @@ def breasts(chest: Chest) -> Chest:
     columns = np.flatnonzero(lungs.any(axis=(1, 2)))
     margin = round(12 / chest.grid.spacing[0])
     wide = Chest(hu.astype(np.float32), lungs, heart, padded.grid)
-    return sharp_kernel(contrast(wide.cut((slice(columns[0] - margin, columns[-1] + margin), slice(None), slice(None)))))
+    seen = slice(columns[0] - margin, columns[-1] + margin)
+    return sharp_kernel(contrast(wide.cut((seen, slice(None), slice(None)))))
 
 
 def no_lungs(chest: Chest) -> Chest:

@@ -9,8 +9,8 @@ Three steps, each on the coarse RAS-aligned copy:
    mediastinum's outline is a table of half-widths in units of the rib cage, wide enough for the hearts it was read
    from; the diaphragm is where the aerated lung ends, or where it ends on the other side if that is much lower.
 
-Steps 2 and 3 guess. So their parts must not hold fat or contrast agent, as breasts, the chest wall and the heart do, and
-have to touch aerated lung; where the field of view cuts the chest wall, only compact masses are taken. A side to which
+Steps 2 and 3 guess. So their parts must not hold fat or contrast agent, as breasts, chest wall and heart do, and have
+to touch aerated lung; where the field of view cuts the chest wall, only compact masses are taken. A side to which
 they would add more than ``LARGEST_ADDED_SHARE`` stays as the air shows it. What was added is reported.
 """
 
@@ -74,13 +74,13 @@ LARGEST_SECTION_AT_TOP = 0.4
 
 LARGEST_ADDED_SHARE = 0.75
 LARGEST_ADDED_CUT_SHARE = 0.2
-"""A side is not completed when more than this share of it would be dense tissue; with the chest wall cut, this one."""
+"""A side is not completed when more of it would be dense tissue; the second with the chest wall cut."""
 
 REPORTED_SHARE = 0.05
 FAT_HU = (-130.0, -60.0)
 LARGEST_FAT_SHARE = 0.5
 LARGEST_CUT_FAT_SHARE = 0.12
-"""Consolidated lung with some air left has the density of fat too: only without the ribs' guidance is little allowed."""
+"""Consolidated lung with some air left has the density of fat too: little is allowed only without the ribs."""
 
 ENHANCED_HU = 100.0
 SMALLEST_CONTACT = 0.06
@@ -134,8 +134,8 @@ def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> Compl
         if share > most:
             complete[(complete == side) & (seen == 0)] = 0
             notes.append(
-                f"{share:.0%} of the {name} lung would be dense tissue that was only taken for lung. That is too much to "
-                "believe: its aerated part alone is measured, and what is consolidated there is not."
+                f"{share:.0%} of the {name} lung would be dense tissue that was only taken for lung. That is too much "
+                "to believe: its aerated part alone is measured, and what is consolidated there is not."
             )
         elif share > REPORTED_SHARE:
             notes.append(f"{share:.0%} of the {name} lung was completed over dense tissue.")
@@ -173,7 +173,8 @@ def _believable(missing: np.ndarray, lungs: np.ndarray, copy: WorkingCopy, is_cu
         fat = float(((values > FAT_HU[0]) & (values < FAT_HU[1])).mean())
         shell = ndimage.binary_dilation(part) & ~part
         contact = float(lungs[around][shell].mean())
-        dense = fat <= (LARGEST_CUT_FAT_SHARE if is_cut else LARGEST_FAT_SHARE) and float(np.median(values)) < ENHANCED_HU
+        most_fat = LARGEST_CUT_FAT_SHARE if is_cut else LARGEST_FAT_SHARE
+        dense = fat <= most_fat and float(np.median(values)) < ENHANCED_HU
         if is_cut:
             kept[label] = dense and contact >= MASS_CONTACT and sizes[label] * copy.voxel_ml <= MASS_ML
         else:

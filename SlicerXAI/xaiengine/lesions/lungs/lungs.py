@@ -147,8 +147,8 @@ def _other_units(values: np.ndarray) -> str:
     air, tissue = np.median(values[values <= (low + high) / 2]), np.median(values[values >= (low + high) / 2])
     if -50 <= low and -50 <= air <= 250 and 850 <= tissue <= 1300 and values.max() > 1250:
         return (
-            f"its values lie around {air:.0f} and {tissue:.0f}, as those of a CT do whose rescale intercept (-1024) was "
-            "not added."
+            f"its values lie around {air:.0f} and {tissue:.0f}, as those of a CT do whose rescale intercept (-1024) "
+            "was not added."
         )
     if low < -0.5 and np.abs(values).max() <= 5.0:
         return f"its values lie between {values.min():.3g} and {values.max():.3g}, as those of a scaled CT do."
