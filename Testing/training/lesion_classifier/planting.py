@@ -100,9 +100,7 @@ def _focal_score(
     return score
 
 
-def _with_spicules(
-    score: np.ndarray, spacing: np.ndarray, radius: float, rng: np.random.Generator
-) -> np.ndarray:
+def _with_spicules(score: np.ndarray, spacing: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
     """Score in mm with 6 to 14 tapering strands of 1 to 2 mm that run out from the deepest point."""
     center = np.array(np.unravel_index(int(score.argmax()), score.shape)) * spacing
     offsets = [x - c for x, c in zip(_axes(score.shape, spacing), center)]

@@ -101,9 +101,7 @@ def _chest_alone(copy: WorkingCopy, air: ChestAir) -> tuple[WorkingCopy, ChestAi
         margin = int(round((CHEST_MARGIN_MM if axis == 2 else 3 * CHEST_MARGIN_MM) / copy.spacing))
         box.append(slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + margin + 1, air.aerated.shape[axis])))
     extent = tuple(box)
-    return cropped(copy, extent), ChestAir(
-        air.body[extent], air.aerated[extent], air.airways[extent], air.threshold
-    )
+    return cropped(copy, extent), ChestAir(air.body[extent], air.aerated[extent], air.airways[extent], air.threshold)
 
 
 def _doubts(aerated: np.ndarray, sides: np.ndarray) -> tuple[str, ...]:

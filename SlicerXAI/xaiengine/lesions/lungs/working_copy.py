@@ -71,9 +71,7 @@ def carried_back(field: np.ndarray, copy_grid: Grid, grid: Grid, box: tuple[slic
     return ndimage.affine_transform(field, mapping[:3, :3], offset, output_shape=shape, order=1, mode="nearest")
 
 
-def _along_axes(
-    field: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int]
-) -> np.ndarray:
+def _along_axes(field: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """The same for grids whose axes are parallel: one axis after another, many times faster."""
     order = [int(np.abs(row).argmax()) for row in matrix]
     for axis, target in enumerate(order):
