@@ -16,8 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import __version__
-from ..core.errors import InputError, OptionError, ResourceError, XAIError
-from ..core.job import RESULT_NAME, ErrorReport, Job, Result, explain, write_json
+from ..attribution.registry import load_methods
+from ..core.device import memory_problem
+from ..core.errors import InputError, OptionError, XAIError
+from ..core.job import RESULT_NAME, ErrorReport, Job, Result, explain, plain, write_json
 from ..core.output import OutputFolder, disk_errors
 from ..core.progress import Progress
 from ..core.torch_problem import torch_problem
@@ -44,6 +46,8 @@ def run_job(
     context: Context | None = None
     try:
         output = OutputFolder(Path(job.output))
+        for path in job.methods_from:
+            load_methods(path, job.trust_model)
         task = find_task(job.task)
         options = task_options(task, job)
         check_early(options, job.device, models=session is None)
@@ -67,7 +71,7 @@ def run_job(
             status="finished",
             task=job.task,
             warnings=context.warnings,
-            values=outcome.values,
+            values=plain(outcome.values),
             artifacts=output.artifacts,
             provenance=_provenance(job, options, context, outcome, started, time.perf_counter() - clock),
         )
@@ -131,7 +135,7 @@ def _provenance(
     job: Job, options: Any, context: Context, outcome: Outcome, started: datetime, seconds: float
 ) -> dict[str, Any]:
     """Everything that is needed to make the result again."""
-    return {
+    content = {
         "task": job.task,
         "job": job.model_dump(mode="json"),
         "options": options.model_dump(mode="json"),
@@ -142,6 +146,7 @@ def _provenance(
         "versions": {"xaiengine": __version__, "python": platform.python_version(), **_versions()},
         **outcome.provenance,
     }
+    return plain(content)
 
 
 def _versions() -> dict[str, str]:
@@ -182,11 +187,8 @@ def _known(error: Exception) -> XAIError:
         return error
     if (problem := torch_problem(error)) is not None:
         return problem
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return ResourceError(
-            "The memory was not enough for this job.",
-            "Close other programs, choose the CPU, or crop the scan to the region of interest.",
-        )
+    if (problem := memory_problem(error)) is not None:
+        return problem
     if isinstance(error, FileNotFoundError):
         return InputError(f"A file is missing: {error}.", "Check the path.")
     return XAIError(

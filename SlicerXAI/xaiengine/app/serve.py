@@ -21,7 +21,7 @@ import traceback
 from typing import IO, Any
 
 from .. import __version__
-from ..core.device import graphics_cards
+from ..core.device import graphics_cards, memory_problem
 from ..core.errors import XAIError
 from ..core.job import parse_job
 from ..core.progress import Progress, ProgressEvent
@@ -117,7 +117,7 @@ class Server:
 
 def _report(error: Exception) -> dict[str, Any]:
     """What is sent of an error that ended a command."""
-    known = error if isinstance(error, XAIError) else torch_problem(error)
+    known = error if isinstance(error, XAIError) else torch_problem(error) or memory_problem(error)
     if known is None:
         details = "".join(traceback.format_exception(error))
         return {"kind": XAIError.kind, "message": f"{type(error).__name__}: {error}", "details": details}

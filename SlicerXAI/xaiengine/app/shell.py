@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..attribution.registry import load_methods
 from ..core.console import ConsoleProgress, say
 from ..core.errors import XAIError
 from ..core.job import Job, Result, read_job
@@ -108,12 +109,23 @@ def task_parser(task: Task) -> argparse.ArgumentParser:
         group = groups.setdefault(field.group, parser.add_argument_group(field.group))
         positional = first and field.role == "input" and field.required and field.kind != "model"
         first = first and not positional
-        group.add_argument(*([field.name] if positional else [field.flag]), **_argument(field, positional))
+        settings = _argument(field, positional)
+        group.add_argument(*([field.name] if positional else [field.flag]), **settings)
+        for former in (name for name, today in task.Options.former_names.items() if today == field.name):
+            hidden = {**settings, "help": argparse.SUPPRESS, "dest": field.name}
+            group.add_argument("--" + former.replace("_", "-"), **hidden)
     machine = parser.add_argument_group("Machine and results")
     machine.add_argument("--output", "-o", required=True, metavar="FOLDER", help="where the results go")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     machine.add_argument("--seed", type=int, default=0, help="same seed, same map")
     machine.add_argument("--trust-model", action="store_true", help="let this model's own code run")
+    machine.add_argument(
+        "--methods-from",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Python files that register methods; they run only with --trust-model",
+    )
     machine.add_argument("--json-progress", action="store_true", help="print progress as JSON lines on stdout")
     return parser
 
@@ -140,11 +152,26 @@ def _argument(field: OptionField, positional: bool) -> dict[str, Any]:
 
 
 def _run_task(task: Task, arguments: list[str]) -> int:
+    task = _with_own_methods(task, arguments)
     chosen = vars(task_parser(task).parse_args(arguments))
-    own = {key: chosen.pop(key) for key in ("output", "device", "seed", "trust_model", "json_progress")}
+    keys = ("output", "device", "seed", "trust_model", "methods_from", "json_progress")
+    own = {key: chosen.pop(key) for key in keys}
     json_progress = own.pop("json_progress")
     job = Job(task=task.name, model=chosen.pop("model", ""), options=chosen, **own)
     return _run(job, json_progress)
+
+
+def _with_own_methods(task: Task, arguments: list[str]) -> Task:
+    """The task with the options of methods that the user's own files register."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--methods-from", nargs="+", default=[])
+    early.add_argument("--trust-model", action="store_true")
+    known, _ = early.parse_known_args(arguments)
+    if not known.methods_from:
+        return task
+    for path in known.methods_from:
+        load_methods(path, known.trust_model)
+    return find_task(task.name)
 
 
 def _run(job: Job, json_progress: bool) -> int:

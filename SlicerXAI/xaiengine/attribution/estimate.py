@@ -66,10 +66,11 @@ class Estimate:
         return round(sum(passes.backward + passes.tail for passes in self.passes.values()))
 
     def describe(self) -> str:
+        size = f"{self.bytes / 2**30:.1f} GB" if self.bytes > 2**29 else f"{max(1, round(self.bytes / 2**20))} MB"
         plural = "" if self.forward == 1 else "es"
         return (
             f"About {duration(self.total)}: {self.forward} {self.unit} pass{plural}, {self.backward} of them also "
-            f"back, {self.batch_size} at a time, at most {self.bytes / 2**30:.1f} GB."
+            f"back, {self.batch_size} at a time, at most {size}."
         )
 
 

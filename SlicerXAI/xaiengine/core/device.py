@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .errors import OptionError
+from .errors import OptionError, ResourceError
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +72,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or any(sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory"))
+
+
+def memory_problem(error: BaseException) -> ResourceError | None:
+    """The error as a ResourceError with its remedy if memory ran out, else None."""
+    if not isinstance(error, (MemoryError, RuntimeError)) or not is_out_of_memory(error):
+        return None
+    return ResourceError(
+        "The memory was not enough for this job.",
+        "Close other programs, choose the CPU, or crop the scan to the region of interest.",
+    )
 
 
 def _available_ram() -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,8 @@ class Job(BaseModel):
 
     ``inputs`` are files by the names that the task gives them, ``options`` its options. Relative paths in a
     ``job.json`` are taken from the folder that holds it. With ``only_estimate`` the job ends as soon as it is known
-    what it takes; the result's values say so.
+    what it takes; the result's values say so. ``methods_from`` are Python files that register methods; they run only
+    with ``trust_model``.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -34,6 +37,7 @@ class Job(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31)
     trust_model: bool = False
     only_estimate: bool = False
+    methods_from: list[str] = Field(default_factory=list)
     output: str
 
 
@@ -111,7 +115,23 @@ def _resolved(job: Job, folder: Path) -> dict[str, Any]:
     if model and (folder / model).exists():
         model = str(folder / model)
     inputs = {name: absolute(value) for name, value in job.inputs.items()}
-    return {"inputs": inputs, "model": model, "output": str(folder / job.output)}
+    return {
+        "inputs": inputs,
+        "model": model,
+        "methods_from": absolute(job.methods_from),
+        "output": str(folder / job.output),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON can hold it: numbers of arrays as numbers, those that are not finite as None."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, model: BaseModel) -> None:

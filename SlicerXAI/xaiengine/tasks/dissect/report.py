@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import OptionError
 from ...figures.charts import draw_units_per_concept
 from ...figures.unit_sheet import draw_unit_sheet
+from ...models.provenance import model_provenance
 from ...network.layers import find_layer
 from ...semantics.dissection.comparison import compare_dissections
 from ...semantics.dissection.dissection import UNLABELLED, Dissection
@@ -285,7 +286,7 @@ def _provenance(found: Dissected, compared: list[Dissection]) -> dict[str, Any]:
         return {name: getattr(dissection, name) for name in names}
 
     return {
-        "model": {"name": found.model.name, "digest": found.model.digest, "source": str(found.model.source)},
+        "model": model_provenance(found.model),
         "dissections": [words(item) for item in found.dissections],
         "compared_with": [words(item) for item in compared],
         "chance": "masks shifted in a circle by random offsets within each image; highest of a concept's units",

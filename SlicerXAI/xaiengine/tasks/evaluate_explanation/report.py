@@ -24,6 +24,7 @@ from ...inference.scan_view import ScanView, view_scan
 from ...io.segmentation_files import read_segmentation
 from ...io.volume_files import read_volume
 from ...lesions.lungs.lungs_alone import lungs_alone
+from ...models.provenance import model_provenance
 from ..explain_prediction.explaining import explained_target, make_case
 from ..explain_prediction.options import ExplainPredictionOptions
 from ..method_options import todays
@@ -95,7 +96,7 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
             "checks_done": len(found.checks),
         },
         provenance={
-            "model": {"name": model.name, "digest": model.digest, "source": str(model.source)},
+            "model": model_provenance(model),
             "target": evaluator.case.target.name,
             "samples": [int(row) for row in rows],
             "method": method.name if method else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...counterfactual.generator_context import check_channels, load_setting
+from ...models.provenance import model_provenance
 
 if TYPE_CHECKING:
     from ..task import Context, Outcome
@@ -31,7 +32,7 @@ def explain_and_write(options: ExplainCounterfactualOptions, context: Context) -
     return Outcome(
         values=values,
         provenance={
-            "model": {"name": model.name, "digest": model.digest, "source": str(model.source)},
+            "model": model_provenance(model),
             "generator": {"name": setting.name, "digest": setting.digest},
             "slice": {"plane": found.frame.plane, "index": found.frame.index, "axis": found.frame.axis},
             "direction": found.direction.name if found.direction else "gradient path of this image",

@@ -49,6 +49,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         from ...inference.scan_view import view_scan
         from ...io.volume_files import read_volume
         from ...lesions.lungs.lungs_alone import lungs_alone
+        from ...models.provenance import model_provenance
         from .explaining import explain
         from .writing import write_explained
 
@@ -65,7 +66,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         return Outcome(
             values=values,
             provenance={
-                "model": {"name": model.name, "digest": model.digest, "source": str(model.source)},
+                "model": model_provenance(model),
                 "target": found.target.name,
                 "explained_samples": [int(row) for row in found.rows],
                 "layers": list(found.case.layers),

@@ -26,6 +26,7 @@ from ...inference.segmentation_preparation import PredictedScan, predict_scan, r
 from ...io.resample import resample
 from ...io.segmentation_files import read_segmentation
 from ...io.volume_files import read_volume
+from ...models.provenance import model_provenance
 from ...targets.target_choice import TargetRequest, choose_targets, classes_present, structures_of
 from .writing import write_findings
 
@@ -212,12 +213,7 @@ def _provenance(
     scan = findings.scan
     layout = scan.windows.layout
     return {
-        "model": {
-            "name": scan.model.name,
-            "digest": scan.model.digest,
-            "source": str(scan.model.source),
-            "format": scan.model.format,
-        },
+        "model": model_provenance(scan.model),
         "targets": [
             {
                 "name": item.target.name,
@@ -234,7 +230,7 @@ def _provenance(
                 "target": item.target,
                 "layer": item.layer,
                 "unit": item.unit,
-                **{key: _plain(value) for key, value in item.convergence.items()},
+                **item.convergence,
             }
             for item in findings.maps
         ],
@@ -255,7 +251,3 @@ def _provenance(
         "network_grid": {"shape": list(scan.grid.shape), "spacing_mm": list(scan.grid.spacing)},
         "scan": {"name": scan.volume.name, "shape": list(scan.volume.grid.shape)},
     }
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

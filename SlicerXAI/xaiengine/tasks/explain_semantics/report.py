@@ -14,6 +14,7 @@ from ...core.cancellation import interruptibly
 from ...core.errors import OptionError
 from ...inference.scan_view import ScanView, choose_rows, view_scan
 from ...lesions.lungs.lungs_alone import lungs_alone
+from ...models.provenance import model_provenance
 from ...semantics.dissection.clustering import cluster_units, sampled_places
 from ...semantics.dissection.cohort import UnitFigures
 from ...semantics.dissection.dissection import Dissection
@@ -195,7 +196,7 @@ def _values(explained: SemanticExplanation) -> dict[str, Any]:
 def _provenance(explained: SemanticExplanation) -> dict[str, Any]:
     model, dissection = explained.view.model, explained.dissection
     return {
-        "model": {"name": model.name, "digest": model.digest, "source": str(model.source)},
+        "model": model_provenance(model),
         "target": explained.target.name,
         "explained_samples": [int(row) for row in explained.rows],
         "dissection": {

@@ -19,6 +19,7 @@ from ...counterfactual.generator.latent_sample import LatentSample, draw_sample
 from ...counterfactual.generator_context import Setting, check_channels, load_setting
 from ...counterfactual.scalar_output import Answer, choose_answer
 from ...models.explained_model import ExplainedModel
+from ...models.provenance import model_provenance
 from ..counterfactual_cost import estimate_work, fitting_seconds, measure_cost
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def find_and_write(options: FindDirectionsOptions, context: Context) -> Outcome:
     return Outcome(
         values={"explained_target": answer.answer.name, **values},
         provenance={
-            "model": {"name": model.name, "digest": model.digest},
+            "model": model_provenance(model),
             "generator": {"name": setting.name, "digest": setting.digest},
             "model_passes": answer.predictor.passes,
         },

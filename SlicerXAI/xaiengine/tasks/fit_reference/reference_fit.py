@@ -15,6 +15,7 @@ from ...io.formats.file_names import PICTURES
 from ...io.volume import Volume
 from ...io.volume_files import read_image2d, read_volume
 from ...lesions.lungs.lungs_alone import lungs_alone
+from ...models.provenance import model_provenance
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -94,7 +95,7 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     _write(statistics, rows, model, options.keep == "model", context)
     return Outcome(
         values={"samples": first.samples, "scans_read": first.scans, "layers": ", ".join(statistics)},
-        provenance={"model": {"name": model.name, "digest": model.digest}, "layers": list(statistics)},
+        provenance={"model": model_provenance(model), "layers": list(statistics)},
     )
 
 

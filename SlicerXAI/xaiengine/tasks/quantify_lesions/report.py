@@ -27,6 +27,7 @@ from ...lesions.slice_outcomes import (
     outcome_sentence,
     slice_outcomes,
 )
+from ...models.provenance import model_provenance
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -291,7 +292,7 @@ def _provenance(
     step = float(np.linalg.norm(maps.grid.affine[:3, maps.slice_axis]))
     unit = scan_units(volume.grid, step) if settings.is_bottleneck else 1.0
     return {
-        "model": {"name": model.name, "digest": model.digest, "source": str(model.source), "format": model.format},
+        "model": model_provenance(model),
         "target": model.labels[target],
         "layer": maps.layer,
         "layer_centers_measured": maps.cells_measured,
