@@ -58,7 +58,7 @@ def toy(tmp_path):
 
 @pytest.fixture
 def classifier(tmp_path) -> Path:
-    """A linear model of the scan of ``bright_scan``: every voxel adds a hundredth of its value to the logit of bright."""
+    """A linear model of ``bright_scan``: every voxel adds a hundredth of its value to the logit of bright."""
     options = {"in_shape": [1, 24, 20, 18], "classes": 2, "channels": [1], "strides": [1], "num_res_units": 0}
     definition = {"_target_": "monai.networks.nets.Classifier", **options, "norm": None, "act": None}
     network = Classifier(**options, norm=None, act=None)
