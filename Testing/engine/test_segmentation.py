@@ -282,7 +282,7 @@ def test_bad_segmentations_are_refused(axial, tmp_path):
         "vectors.nrrd": "3 values per voxel",
         "fractional.seg.nrrd": "fractional",
         "layers.seg.nrrd": "lies in layer 8",
-        "short.seg.nrrd": "damaged, incomplete",
+        "short.seg.nrrd": "ends early",
         "text.seg.nrrd": "not an NRRD file",
     }
     for name, says in expected.items():

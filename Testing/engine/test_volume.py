@@ -177,6 +177,7 @@ def test_nifti_affines(scan, code, tmp_path):
         image.set_qform(scan.grid.affine, 1)
     else:
         image.set_sform(scan.grid.affine, 1)
+        image.header.set_zooms(scan.grid.spacing)
     nibabel.save(image, tmp_path / "scan.nii.gz")
     read = read_volume(tmp_path / "scan.nii.gz")
     np.testing.assert_allclose(read.grid.affine, scan.grid.affine, atol=1e-4)

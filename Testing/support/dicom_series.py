@@ -27,6 +27,7 @@ def write_series(folder: Path, array: np.ndarray, grid: Grid, **header: object) 
         dataset = _dataset(CTImageStorage)
         dataset.SeriesInstanceUID = uid
         dataset.InstanceNumber = int(shuffled[k]) + 1
+        dataset.RescaleSlope, dataset.RescaleIntercept = "1", "0"
         dataset.PixelSpacing = [repr(grid.spacing[1])[:16], repr(grid.spacing[0])[:16]]
         dataset.SliceThickness = repr(grid.spacing[2])[:16]
         dataset.ImageOrientationPatient = _decimal(_LPS @ grid.directions[:, :2])

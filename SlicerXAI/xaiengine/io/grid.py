@@ -10,6 +10,8 @@ import numpy as np
 from ..core.errors import InputError
 
 SMALLEST_SPACING_MM = 1e-6
+LARGEST_SPACING_MM = 1e4
+FARTHEST_MM = 1e6
 SMALLEST_INDEPENDENCE = 0.01
 """Minimum volume of the box spanned by the three unit axis directions (1 for perpendicular axes)."""
 
@@ -212,6 +214,13 @@ def _check_affine(affine: np.ndarray) -> None:
     if spacing.min() < SMALLEST_SPACING_MM:
         numbers = " x ".join(f"{length:g}" for length in spacing)
         raise InputError(f"The spacing of the voxels is {numbers} mm; it must be above zero.", remedy)
+    if spacing.max() > LARGEST_SPACING_MM or np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        numbers = " x ".join(f"{length:g}" for length in spacing)
+        origin = ", ".join(f"{number:g}" for number in affine[:3, 3])
+        raise InputError(
+            f"The spacing of the voxels is {numbers} mm and the first lies at ({origin}) mm, outside any patient.",
+            remedy,
+        )
     independence = abs(np.linalg.det(affine[:3, :3] / spacing))
     if independence < SMALLEST_INDEPENDENCE:
         raise InputError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..core.errors import InputError
 from .grid import Grid
 
 SMALLEST_VOXEL_COUNT = 2000
+LARGEST_VALUE = 1e15
+"""Values beyond this are no measurement, and overflow where a network sums them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +21,10 @@ class Volume:
     """Voxel values on a grid.
 
     ``array`` is (I, J, K), or (C, I, J, K) with channels first; ``unit`` is the unit of the values where it
-    is known ("HU", "bits"). ``source`` is the file or folder it was read from.
+    is known ("HU", "bits"). ``source`` is the file or folder it was read from. ``picture`` marks a two-dimensional
+    image, (I, J, 1) with i to the right and j down. ``notes`` are what the reader had to assume, for the user.
+    ``dicom`` holds the identifiers of a DICOM image (StudyInstanceUID, SeriesInstanceUID, FrameOfReferenceUID,
+    Modality), as far as the files have them.
     """
 
     array: np.ndarray
@@ -26,6 +32,9 @@ class Volume:
     name: str = ""
     unit: str = ""
     source: Path | None = None
+    picture: bool = False
+    notes: tuple[str, ...] = ()
+    dicom: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or tuple(self.array.shape[-3:]) != self.grid.shape:
@@ -85,6 +94,11 @@ def check_volume(volume: Volume, *, allow_2d: bool = False, smallest_voxel_count
                 "Replace them, for example by the value of air, and save the volume again.",
             )
     lowest, highest = array.min(), array.max()
+    if max(abs(float(lowest)), abs(float(highest))) > LARGEST_VALUE:
+        raise InputError(
+            f"{name} holds values from {float(lowest):.3g} to {float(highest):.3g}, which no scanner measures.",
+            "The file is damaged or its value type is wrong: export the scan again.",
+        )
     if lowest == highest:
         raise InputError(
             f"{name} is empty: every voxel has the value {lowest}.", "Choose a volume that holds an image."

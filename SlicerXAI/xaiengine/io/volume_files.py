@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InputError
-from .formats.file_names import PICTURES, READABLE, explained_errors, format_suffix, volume_name
+from .formats.file_names import PICTURES, READABLE, explained_errors, format_suffix, refuse_pointer, volume_name
 from .volume import Volume
 
 
 def read_volume(path: Path | str, allow_channels: bool = False, series_uid: str = "") -> Volume:
-    """Read a scan: NRRD (.nrrd, .nhdr), NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd) or a DICOM series.
+    """Read a scan or an image, in any format: NRRD (.nrrd, .nhdr), NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd), a
+    DICOM series or X-ray, or a picture (PNG, JPEG, TIFF, BMP), which gives (I, J, 1) or, in color, (3, I, J, 1).
 
     A DICOM series is given by its folder, or by one of its files; ``series_uid`` chooses among several in a
     folder. The scalar type of the file is kept. With ``allow_channels``, several values per voxel give (C,
@@ -23,6 +24,10 @@ def read_volume(path: Path | str, allow_channels: bool = False, series_uid: str 
             image.
     """
     volume = read_file(Path(path), series_uid)
+    if volume.channels > 1 and not allow_channels and volume.picture:
+        raise InputError(
+            f"{volume.name}: the image is in color; gray values were expected.", "Save it as a gray-value image."
+        )
     if volume.channels > 1 and not allow_channels:
         raise InputError(
             f"{volume.name} has {volume.channels} values per voxel (a color, vector or time series image); "
@@ -49,6 +54,7 @@ def read_image2d(path: Path | str, allow_color: bool = False) -> Volume:
     if not path.is_file():
         raise InputError(f"{path} does not exist.", "Check the path, or choose the file again.")
     with explained_errors(path):
+        refuse_pointer(path)
         image = read_image(path)
         if image.channels > 1 and not allow_color:
             raise InputError("the image is in color; gray values were expected.", "Save it as a gray-value image.")
@@ -90,27 +96,34 @@ def _read_known(path: Path, series_uid: str) -> Volume:
     from .formats import dicom_format, metaimage_format, nifti_format, nrrd_format
 
     suffix = format_suffix(path)
-    if path.is_dir() or suffix in (".dcm", ".ima", ".dicom") or (not suffix and dicom_format.is_dicom(path)):
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise InputError("the file is empty.", "Copy it again from its source.")
+        refuse_pointer(path)
+    if path.is_dir() or suffix in (".dcm", ".ima", ".dicom"):
         return dicom_format.read_series(path, series_uid)
-    if path.stat().st_size == 0:
-        raise InputError("the file is empty.", "Copy it again from its source.")
     if suffix == ".seg.nrrd":
         raise InputError(
             "this is a segmentation; a scan was expected.",
             "Choose the scan here, and this file as segmentation.",
         )
+    unit, notes = "", ()
     if suffix in (".nrrd", ".nhdr"):
         array, grid, keys = nrrd_format.read_nrrd(path)
         unit = keys.get("unit", "")
     elif suffix in (".nii", ".nii.gz"):
-        (array, grid), unit = nifti_format.read_nifti(path), ""
+        array, grid, notes = nifti_format.read_nifti(path)
     elif suffix in (".mha", ".mhd"):
-        (array, grid), unit = metaimage_format.read_metaimage(path), ""
+        array, grid = metaimage_format.read_metaimage(path)
     elif path.suffix.lower() in PICTURES:
-        raise InputError("this is a two-dimensional image; a volume was expected.", "Choose a scan with slices.")
+        from .formats.image2d import read_image
+
+        return read_image(path)
+    elif dicom_format.is_dicom(path) or path.name.upper() == "DICOMDIR":
+        return dicom_format.read_series(path, series_uid)
     else:
         raise InputError(
             f"the extension is not one of a volume; {READABLE} was expected.",
             "Open the file in 3D Slicer and save it as .nrrd.",
         )
-    return Volume(np.asarray(array), grid, volume_name(path), unit, path)
+    return Volume(np.asarray(array), grid, volume_name(path), unit, path, notes=notes)

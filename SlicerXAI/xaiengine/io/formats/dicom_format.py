@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from ...core.errors import InputError
 from ..grid import Grid
 from ..volume import Volume
+from .dicom_files import files_of, identifiers, is_dicom, number, read_dicom, text
 from .dicom_slices import slice_affine, slice_values
 from .file_names import volume_name
 
-_HEADER_ONLY = {"stop_before_pixels": True, "force": False}
+__all__ = ["is_dicom", "is_projection", "read_series", "slice_values"]
 
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries DICOM's signature."""
-    with path.open("rb") as stream:
-        stream.seek(128)
-        return stream.read(4) == b"DICM"
+_PROJECTIONS = ("CR", "DX", "MG", "RF", "XA", "IO", "PX", "RG")
 
 
 def read_series(path: Path, series_uid: str = "") -> Volume:
     """Read the image series of a folder, or the one that a file belongs to, as a volume in RAS.
 
     Slices are ordered by their position along the normal of the slices. Values are rescaled by slope and
-    intercept. A tilted gantry gives a sheared grid, which is exact.
+    intercept. A tilted gantry gives a sheared grid, which is exact. A single radiograph gives a picture (I, J, 1).
+    A CT whose headers give no rescaling is not in HU, which its notes say.
 
     Raises:
         InputError: no images, several series, unequal slices, missing or doubled slices, unknown compression.
@@ -40,82 +34,63 @@ def read_series(path: Path, series_uid: str = "") -> Volume:
     with warnings.catch_warnings():
         # pydicom warns of every small breach of the standard, of which clinical files are full.
         warnings.simplefilter("ignore")
-        files = _files(path, series_uid)
-        headers = [pydicom.dcmread(file, **_HEADER_ONLY) for file in files]
-        if len(files) == 1 and _frames(headers[0]) > 1:
+        files = files_of(path, series_uid)
+        headers = [read_dicom(file, pixels=False) for file in files]
+        first = headers[0]
+        if len(files) == 1 and is_projection(first):
+            from .image2d import read_image
+
+            return replace(read_image(files[0]), source=path)
+        scales = {"RescaleIntercept" if text(header, "RescaleIntercept") else "" for header in headers}
+        if len(files) == 1 and number(first, "NumberOfFrames", 1) > 1:
             from .dicom_multiframe import read_multiframe
 
-            array, grid = read_multiframe(files[0])
+            array, grid, scaled = read_multiframe(files[0])
+            scales = {"RescaleIntercept" if scaled else ""}
         else:
             _check_alike(headers)
             order, grid = _sorted_grid(headers)
             array = _stacked([files[index] for index in order], grid.shape)
-    name = str(headers[0].get("SeriesDescription", "")).strip() or volume_name(path)
-    unit = "HU" if str(headers[0].get("Modality", "")) == "CT" else ""
-    return Volume(array, grid, name, unit, path)
+    unit, notes = _unit(first, scales)
+    return Volume(array, grid, series_name(first, path), unit, path, notes=notes, dicom=identifiers(first))
 
 
-def _files(path: Path, series_uid: str) -> list[Path]:
-    if path.is_dir():
-        return _chosen(_series_in(path.rglob("*")), series_uid, path)
-    header = pydicom.dcmread(path, **_HEADER_ONLY)
-    if _frames(header) > 1:
-        return [path]
-    return _chosen(_series_in(path.parent.glob("*")), series_uid or str(header.get("SeriesInstanceUID", "")), path)
+def series_name(header: Dataset, path: Path) -> str:
+    """What a series is called: its description, else the file's or folder's name."""
+    return text(header, "SeriesDescription") or volume_name(path)
 
 
-def _frames(header: Dataset) -> int:
-    return int(header.get("NumberOfFrames") or 1)
+def is_projection(header: Dataset) -> bool:
+    """Whether an image is a radiograph: one frame without a place in the patient."""
+    placed = all(header.get(name) for name in ("ImageOrientationPatient", "ImagePositionPatient"))
+    return number(header, "NumberOfFrames", 1) <= 1 and (not placed or text(header, "Modality") in _PROJECTIONS)
 
 
-def _series_in(entries: Iterable[Path]) -> dict[str, list[Path]]:
-    """The files with images, by series."""
-    series: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(entry for entry in entries if entry.is_file()):
-        try:
-            header = pydicom.dcmread(file, **_HEADER_ONLY)
-        except (InvalidDicomError, OSError, EOFError):
-            continue
-        if "Rows" in header and "SeriesInstanceUID" in header:
-            series[str(header.SeriesInstanceUID)].append(file)
-    return dict(series)
-
-
-def _chosen(series: dict[str, list[Path]], series_uid: str, folder: Path) -> list[Path]:
-    if not series:
-        raise InputError(
-            f"{folder} holds no DICOM images.",
-            "Choose the folder with the images of one series, or a volume file.",
-        )
-    listing = "; ".join(_in_words(uid, files) for uid, files in series.items())
-    if series_uid and series_uid not in series:
-        raise InputError(f"{folder} holds no series {series_uid}; it holds {listing}.", "Choose one of these series.")
-    if not series_uid and len(series) > 1:
-        raise InputError(
-            f"{folder} holds {len(series)} image series: {listing}.",
-            "Choose one by its series instance UID, or by one of its files, or copy its files into a folder of "
-            "their own.",
-        )
-    return series[series_uid or next(iter(series))]
-
-
-def _in_words(uid: str, files: list[Path]) -> str:
-    header = pydicom.dcmread(files[0], **_HEADER_ONLY)
-    description = str(header.get("SeriesDescription", "")).strip() or "no description"
-    return f"'{description}' ({header.get('Modality', '?')}, {len(files)} images, UID {uid}, e.g. {files[0].name})"
+def _unit(header: Dataset, scales: set[str]) -> tuple[str, tuple[str, ...]]:
+    """The unit of the values, and notes where a CT has none."""
+    if text(header, "Modality") != "CT":
+        return "", ()
+    if "" in scales and len(scales) > 1:
+        return "", ("Some slices of the CT give no Rescale Intercept: their values are not in HU.",)
+    if "" in scales:
+        return "", ("The CT's header gives no Rescale Slope and Intercept: its values are stored numbers, not HU.",)
+    kind = text(header, "RescaleType").upper()
+    if kind not in ("", "HU"):
+        return kind, (f"The values of the CT are in {kind} (Rescale Type), not in HU.",)
+    return "HU", ()
 
 
 def _check_alike(headers: list[Dataset]) -> None:
     first = headers[0]
     required = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
     for header in headers:
-        missing = [name for name in required if name not in header or header.get(name) is None]
+        missing = [name for name in required if not header.get(name)]
         if missing:
             raise InputError(
                 f"the images lack {', '.join(missing)}, so their place in the patient is not known.",
                 "Choose a series of CT or MR slices; single X-rays are read as two-dimensional images.",
             )
-        if int(header.get("SamplesPerPixel", 1)) != 1:
+        if number(header, "SamplesPerPixel", 1) != 1:
             raise InputError("the images are in color; gray values were expected.", "Choose a scalar series.")
         same_size = (header.Rows, header.Columns) == (first.Rows, first.Columns)
         same_place = np.allclose(header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-3)
@@ -136,12 +111,12 @@ def _sorted_grid(headers: list[Dataset]) -> tuple[list[int], Grid]:
 
 
 def _thickness(header: Dataset) -> float:
-    return float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1.0)
+    return number(header, "SpacingBetweenSlices", 0) or number(header, "SliceThickness", 0) or 1.0
 
 
 def _stacked(files: list[Path], shape: tuple[int, int, int]) -> np.ndarray:
     """The rescaled values of the slices, (I, J, K); integers where all slices have integers, else 32-bit floats."""
-    slices = [slice_values(pydicom.dcmread(file)) for file in files]
+    slices = [slice_values(read_dicom(file)) for file in files]
     array = np.empty(shape, dtype=np.result_type(*{values.dtype for values in slices}), order="F")
     for index, values in enumerate(slices):
         array[:, :, index] = values

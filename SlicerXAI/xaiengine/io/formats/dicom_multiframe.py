@@ -5,24 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
 from ...core.errors import InputError
 from ..grid import Grid
+from .dicom_files import number, read_dicom
 from .dicom_slices import slice_affine, slice_values
 from .nifti_format import rescaled
 
 
-def read_multiframe(path: Path) -> tuple[np.ndarray, Grid]:
-    """Read an enhanced CT, MR or similar file: the array (I, J, K) and its grid.
+def read_multiframe(path: Path) -> tuple[np.ndarray, Grid, bool]:
+    """Read an enhanced CT, MR or similar file: the array (I, J, K), its grid, and whether its values are rescaled.
 
     Raises:
         InputError: the frames have no place in the patient (an ultrasound film), differ in orientation, or do not
             lie in one evenly spaced stack.
     """
-    dataset = pydicom.dcmread(path)
-    frames = [_FrameGroups(dataset, index) for index in range(int(dataset.NumberOfFrames))]
+    dataset = read_dicom(path)
+    frames = [_FrameGroups(dataset, index) for index in range(int(number(dataset, "NumberOfFrames", 1)))]
     orientations = np.array([frame.numbers("PlaneOrientationSequence", "ImageOrientationPatient") for frame in frames])
     if not np.allclose(orientations, orientations[0], atol=1e-3):
         raise InputError("its frames differ in orientation.", "Split it in 3D Slicer's DICOM module.")
@@ -37,7 +37,8 @@ def read_multiframe(path: Path) -> tuple[np.ndarray, Grid]:
         array = rescaled(stored, *scales[0])
     else:
         array = np.stack([rescaled(stored[..., k], *scale).astype(np.float32) for k, scale in enumerate(scales)], -1)
-    return array, Grid(array.shape, affine)
+    scaled = frames[0].value("PixelValueTransformationSequence", "RescaleIntercept") not in (None, "")
+    return array, Grid(array.shape, affine), scaled
 
 
 class _FrameGroups:
@@ -67,4 +68,4 @@ class _FrameGroups:
     def rescale(self) -> tuple[float, float]:
         slope = self.value("PixelValueTransformationSequence", "RescaleSlope")
         intercept = self.value("PixelValueTransformationSequence", "RescaleIntercept")
-        return (1.0 if slope is None else float(slope)), (0.0 if intercept is None else float(intercept))
+        return (1.0 if slope in (None, "") else float(slope)), (0.0 if intercept in (None, "") else float(intercept))

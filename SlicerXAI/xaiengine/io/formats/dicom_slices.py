@@ -6,6 +6,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ...core.errors import InputError
+from .dicom_files import number, text
 from .nifti_format import rescaled
 
 SPACING_TOLERANCE = 0.01
@@ -65,6 +66,12 @@ def slice_values(dataset: Dataset) -> np.ndarray:
     Raises:
         InputError: the pixels are compressed in a way that needs a package which is not installed.
     """
+    if not dataset.get("SamplesPerPixel"):
+        dataset.SamplesPerPixel = 1
+    if not dataset.get("PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+    if "NumberOfFrames" in dataset and not dataset.get("NumberOfFrames"):
+        del dataset.NumberOfFrames
     try:
         stored = dataset.pixel_array
     except Exception as error:  # pydicom raises many kinds for missing and failing decoders
@@ -72,9 +79,22 @@ def slice_values(dataset: Dataset) -> np.ndarray:
             f"the pixels (transfer syntax '{dataset.file_meta.TransferSyntaxUID.name}') could not be decoded: {error}",
             "Install pylibjpeg with its plugins, or save the series uncompressed with 3D Slicer.",
         ) from error
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and dataset.get("Modality") != "CT":
-        bits = int(dataset.BitsStored)
-        ends = -1 if int(dataset.PixelRepresentation) else (1 << bits) - 1
+    if text(dataset, "PhotometricInterpretation") == "MONOCHROME1" and text(dataset, "Modality") != "CT":
+        bits = int(number(dataset, "BitsStored", stored.dtype.itemsize * 8))
+        ends = -1 if int(number(dataset, "PixelRepresentation", 0)) else (1 << bits) - 1
         stored = np.asarray(ends, dtype=stored.dtype) - stored
-    values = rescaled(stored, float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0)))
-    return values.T
+    if dataset.get("ModalityLUTSequence"):
+        return _looked_up(stored, dataset).T
+    return rescaled(stored, number(dataset, "RescaleSlope", 1), number(dataset, "RescaleIntercept", 0)).T
+
+
+def _looked_up(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Stored values through the modality look-up table (DICOM PS3.3 C.11.1)."""
+    from pydicom.pixels import apply_modality_lut
+
+    try:
+        return np.asarray(apply_modality_lut(stored, dataset))
+    except Exception as error:  # tables of clinical files break the standard in many ways
+        raise InputError(
+            f"its modality look-up table could not be applied: {error}", "Load it in 3D Slicer and save it as .nrrd."
+        ) from error

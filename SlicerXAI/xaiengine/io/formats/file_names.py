@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ...core.errors import InputError, ResourceError, XAIError
 
-READABLE = ".nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd, or a folder with a DICOM series"
+READABLE = (
+    ".nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd, .png, .jpg, .tif, .bmp, a DICOM file or a folder with a DICOM series"
+)
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -27,6 +29,20 @@ def volume_name(path: Path) -> str:
     """The name that a volume read from a file gets: the file's without its suffix."""
     suffix = format_suffix(path)
     return path.name[: -len(suffix)] if suffix else path.stem
+
+
+_POINTER = b"version https://git-lfs"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise InputError for the text that Git LFS leaves in the place of a large file."""
+    if path.is_file() and path.stat().st_size < 1024:
+        with path.open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                raise InputError(
+                    f"{path.name} is a Git LFS pointer, a few lines of text in the place of the file itself.",
+                    "Fetch the file: git lfs pull in its repository, or download it from there.",
+                )
 
 
 @contextlib.contextmanager

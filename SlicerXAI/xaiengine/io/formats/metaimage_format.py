@@ -5,13 +5,13 @@ Format: https://itk.org/Wiki/ITK/MetaIO/Documentation
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ...core.errors import InputError
 from ..grid import Grid
+from .sizes import check_count, check_size, compressed_limit, inflated
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -40,14 +40,23 @@ def read_metaimage(path: Path) -> tuple[np.ndarray, Grid]:
             "Choose a three-dimensional scan.",
         )
     channels = int(fields.get("ElementNumberOfChannels", 1))
+    if min(channels, *shape) < 1:
+        raise InputError(
+            f"the image is empty: {channels} channels of {' x '.join(map(str, shape))} voxels.",
+            "Choose a volume that holds an image.",
+        )
     kind = _required(fields, "ElementType").removesuffix("_ARRAY")
     if kind not in _TYPES:
         raise InputError(f"the values have the unknown type {kind}.", "Save it again with 3D Slicer.")
     big_endian = _flag(fields, "BinaryDataByteOrderMSB") or _flag(fields, "ElementByteOrderMSB")
     dtype = np.dtype((">" if big_endian else "<") + _TYPES[kind])
-    count = channels * int(np.prod(shape, dtype=np.int64))
-    raw = _read_values(path, fields, data_offset, count * dtype.itemsize)
-    array = np.frombuffer(raw, dtype, count).reshape((channels, *shape), order="F")
+    count = channels * int(np.prod(shape, dtype=object))
+    if not _flag({"BinaryData": "True", **fields}, "BinaryData"):
+        array = _read_text(path, fields, data_offset, count, dtype)
+    else:
+        raw = _read_values(path, fields, data_offset, count * dtype.itemsize)
+        array = np.frombuffer(raw, dtype, count)
+    array = array.reshape((channels, *shape), order="F")
     array = array.astype(dtype.newbyteorder("="), copy=False)
     array = array.reshape(-1, *shape[:3], order="F") if len(shape) == 3 else _times_as_channels(array)
     return (array[0] if array.shape[0] == 1 else array), Grid(shape[:3], _affine(fields, len(shape)))
@@ -84,7 +93,7 @@ def _flag(fields: dict[str, str], name: str) -> bool:
     return fields.get(name, "False").lower() in ("true", "1")
 
 
-def _read_values(path: Path, fields: dict[str, str], data_offset: int, size: int) -> bytearray:
+def _data_file(path: Path, fields: dict[str, str]) -> Path:
     data_file = fields["ElementDataFile"]
     if data_file.startswith("LIST") or "%" in data_file:
         raise InputError("the values are spread over several files.", "Save it as one .mha file with 3D Slicer.")
@@ -93,31 +102,42 @@ def _read_values(path: Path, fields: dict[str, str], data_offset: int, size: int
         raise InputError(
             f"the file with its values, {data_file}, is missing.", "Copy both files into the same folder."
         )
+    return source
+
+
+def _read_values(path: Path, fields: dict[str, str], data_offset: int, size: int) -> bytearray:
+    source = _data_file(path, fields)
     offset = data_offset if source == path else 0
     header_size = int(fields.get("HeaderSize", 0))
     compressed = _flag(fields, "CompressedData")
+    if header_size < -1:
+        raise InputError(f"the header skips {header_size} bytes.", "Save it again with 3D Slicer.")
     if header_size == -1 and not compressed:
         offset = source.stat().st_size - size
     elif header_size > 0:
         offset += header_size
+    check_size(size, compressed_limit(source, offset) if compressed else source.stat().st_size - max(offset, 0))
+    with source.open("rb") as stream:
+        stream.seek(max(offset, 0))
+        if compressed:
+            return inflated(stream, size, "zlib")
+        raw = bytearray(stream.read(size))
+    check_count(len(raw), size)
+    return raw
+
+
+def _read_text(path: Path, fields: dict[str, str], data_offset: int, count: int, dtype: np.dtype) -> np.ndarray:
+    """Values written as numbers in text (BinaryData = False)."""
+    source = _data_file(path, fields)
+    if _flag(fields, "CompressedData"):
+        raise InputError("its values are said to be text and compressed at once.", "Save it again with 3D Slicer.")
+    offset = data_offset if source == path else 0
+    check_size(2 * count - 1, source.stat().st_size - offset)
     with source.open("rb") as stream:
         stream.seek(offset)
-        # No more than there is: a damaged header may ask for any size.
-        raw = _decompressed(stream, size) if compressed else bytearray(stream.read(min(size, source.stat().st_size)))
-    if len(raw) < size:
-        raise InputError(
-            f"the file ends early: it holds {len(raw)} of {size} bytes of values.",
-            "Copy it again from its source.",
-        )
-    return raw
-
-
-def _decompressed(stream, size: int) -> bytearray:
-    decompressor = zlib.decompressobj()
-    raw = bytearray()
-    while len(raw) < size and (block := stream.read(1 << 20)):
-        raw += decompressor.decompress(block)
-    return raw
+        words = stream.read().split()
+    check_count(len(words), count)
+    return np.array(words, dtype="S").astype(np.float64 if dtype.kind == "f" else np.int64).astype(dtype)
 
 
 def _affine(fields: dict[str, str], dimensions: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from ...core.errors import InputError
 from ..segmentation import Segment, Segmentation, default_color
 from ..terminology import TISSUE, Terminology
 from ..volume_files import read_file
-from .file_names import explained_errors, volume_name
+from .file_names import explained_errors, refuse_pointer, volume_name
 from .nrrd_format import read_nrrd, write_nrrd
 
 MOST_LABELS = 1000
@@ -30,6 +30,7 @@ def read_seg_nrrd(path: Path) -> Segmentation:
     if not path.is_file():
         raise InputError(f"{path} does not exist.", "Check the path, or choose the file again.")
     with explained_errors(path):
+        refuse_pointer(path)
         array, grid, keys = read_nrrd(path)
         if array.dtype.kind not in "iu" or "fractional" in keys.get("Segmentation_MasterRepresentation", "").lower():
             raise InputError(
