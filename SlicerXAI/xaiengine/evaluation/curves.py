@@ -5,17 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from ..attribution.forward import TargetForward
 from ..core.errors import ModelError
 from .controls import random_map, smoothness_of
 
 SMALLEST_CHANGE = 1e-6
 ONE_IN_TWENTY = 1.645
 """SDs above the mean that one normal value in twenty exceeds."""
+
+
+class Judge(Protocol):
+    """Images (N, C, spatial...) to the numbers (N,) that curves are drawn of, for a ``target`` that has a name."""
+
+    @property
+    def target(self) -> Any: ...
+
+    def values(self, inputs: torch.Tensor, batch_size: int = 8) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class GameSetting:
     the papers on a scale from 0 to 1; else they are the target's own (a probability). ``steps`` points per curve.
     """
 
-    forward: TargetForward
+    forward: Judge
     inputs: torch.Tensor
     baseline: torch.Tensor
     normalized: bool = False

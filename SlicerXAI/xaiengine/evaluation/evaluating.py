@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..attribution.case import Case
 from ..attribution.feature_maps import explainable
-from ..attribution.forward import TargetForward
 from ..attribution.registry import AttributionMethod
-from ..attribution.whole_case import WholeCase
 from ..core.errors import ModelError
 from ..core.progress import Progress
-from ..targets.targets import BinaryTarget, ClassTarget, Target
 from .check_names import CHECK_NAMES
 from .controls import edge_map, random_map, smoothness_of
 from .curves import ONE_IN_TWENTY, Curve, GameSetting, insertion_deletion, tile_curves
 from .evaluation_budget import RANDOM_ORDERS, Effort
+from .judged import judged
 from .localization import localization
 from .randomization import Cascade
 from .repeated_checks import REPEATED_CHECKS, RepeatedChecks
@@ -37,7 +35,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Checks the maps of a case's samples (m, spatial...).
+    """Checks the maps of a case's rows (m, spatial...): samples of a prediction, or the target of a segmentation.
 
     ``method`` is needed by the checks that explain again (sensitivity-max, randomization, run to run); without it
     they are left out. ``truth`` (m, spatial...) boolean is needed by localization.
@@ -45,23 +43,20 @@ class Evaluator:
 
     def __init__(
         self,
-        case: WholeCase,
+        case: Case,
         maps: np.ndarray,
         effort: Effort,
         *,
         method: AttributionMethod | None = None,
         truth: np.ndarray | None = None,
-        regression: bool = False,
     ) -> None:
         self.case, self.maps, self.effort = case, maps, effort
         self.method, self.truth = method, truth
-        self.regression = regression
+        self.judged = judged(case)
         self.per_input_unit = method is not None and method.per_input_unit
-        self.forward = TargetForward(
-            case.network, judged_target(case.target), case.select_output, progress=case.progress
-        )
-        self.repeated = RepeatedChecks(case, maps, effort, method) if method is not None else None
-        self.games = [self._game(row) for row in range(case.samples)]
+        self.forward = self.judged.judge(case.progress)
+        self.repeated = RepeatedChecks(self.judged, maps, effort, method) if method is not None else None
+        self.games = [self._game(row) for row in range(self.judged.rows)]
         self.curves: dict[str, Curve] = {}
         self.sensitivity: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -69,11 +64,11 @@ class Evaluator:
         part = slice(row, row + 1)
         return GameSetting(
             self.forward,
-            self.case.inputs[part],
-            self.case.baseline[part],
-            self.regression,
+            self.judged.inputs[part],
+            self.judged.baseline[part],
+            self.judged.normalized,
             self.effort.steps,
-            max(1, self.case.batch_size),
+            self.judged.batch_size,
         )
 
     def run(self, names: list[str], progress: Progress | None = None) -> Evaluation:
@@ -81,7 +76,7 @@ class Evaluator:
         checks: list[Check] = []
         with explainable(self.case.network):
             for game in self.games:
-                game.ends()
+                game.ends()  # where scan and baseline have one value, nothing can be measured
             for name in CHECK_NAMES:
                 if name in names and self.can(name):
                     if progress is not None:
@@ -99,8 +94,8 @@ class Evaluator:
         return name != "localization" or self.truth is not None
 
     def passes(self, name: str) -> float:
-        """Forward passes that a check takes, for progress."""
-        effort, samples = self.effort, self.case.samples
+        """Evaluations of the network (samples, or windows) that a check takes."""
+        effort, samples = self.effort, self.judged.rows * self.judged.rows_cost
         if name in REPEATED_CHECKS:
             return self.repeated.passes(name) if self.repeated is not None else 0.0
         return {
@@ -112,13 +107,8 @@ class Evaluator:
         }[name]
 
     def seconds_per_pass(self) -> float:
-        """Of one sample, at the batch size of the curves; the second of two batches is timed."""
-        inputs = self.case.inputs[:1].expand(max(1, self.case.batch_size), *self.case.inputs.shape[1:])
-        started = time.perf_counter()
-        for _ in range(2):
-            started = time.perf_counter()
-            self.forward.values(inputs, len(inputs))
-        return (time.perf_counter() - started) / len(inputs)
+        """Of one evaluation of the network."""
+        return self.judged.seconds_per_pass()
 
     # Each check averages over the samples; errors of independent samples add in squares.
 
@@ -252,15 +242,6 @@ class Evaluator:
 
     def edges(self) -> list[np.ndarray]:
         return [edge_map(image) for image in self.case.inputs.mean(1).cpu().numpy()]
-
-
-def judged_target(target: Target) -> Target:
-    """What the curves are drawn of: the probability of a class, other targets as they are."""
-    if isinstance(target, ClassTarget) and target.activation != "none":
-        return ClassTarget(target.index, target.label, "probability", target.activation)
-    if isinstance(target, BinaryTarget):
-        return BinaryTarget(target.positive, target.label, "probability")
-    return target
 
 
 def _mean(values: list[float]) -> float:

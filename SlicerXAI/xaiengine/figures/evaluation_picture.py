@@ -12,6 +12,7 @@ from .style import legend_of, new_figure, plain_axes, save_figure, theme_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ..evaluation.evaluating import Evaluation
 
@@ -21,9 +22,17 @@ _PANEL = (4.2, 3.8)
 
 def draw_evaluation(path: Path, found: Evaluation, title: str, theme: str = "print") -> bool:
     """Draw curves, sensitivity-n and cascade, those that were measured; returns whether there was any."""
+    figure = evaluation_figure(found, title, theme)
+    if figure is not None:
+        save_figure(figure, path)
+    return figure is not None
+
+
+def evaluation_figure(found: Evaluation, title: str, theme: str = "print") -> Figure | None:
+    """The same as a matplotlib figure; None where nothing was measured that can be drawn."""
     panels = _panels(found)
     if not panels:
-        return False
+        return None
     colors = theme_of(theme)
     figure = new_figure(_PANEL[0] * max(2, len(panels)), _PANEL[1], colors)
     figure.set_layout_engine("constrained")
@@ -33,8 +42,7 @@ def draw_evaluation(path: Path, found: Evaluation, title: str, theme: str = "pri
         if axes.get_legend_handles_labels()[0]:
             legend_of(axes, colors)
     figure.suptitle(title, color=colors.text, fontsize=11)
-    save_figure(figure, path)
-    return True
+    return figure
 
 
 def _panels(found: Evaluation) -> list[Callable[[Evaluation, Axes], None]]:

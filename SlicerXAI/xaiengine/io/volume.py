@@ -18,7 +18,7 @@ LARGEST_VALUE = 1e15
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxel values on a grid.
+    """Voxel values on a grid, or ``Volume(array, affine)`` with the matrix from voxel indices to RAS mm.
 
     ``array`` is (I, J, K), or (C, I, J, K) with channels first; ``unit`` is the unit of the values where it
     is known ("HU", "bits"). ``source`` is the file or folder it was read from. ``picture`` marks a two-dimensional
@@ -37,6 +37,8 @@ class Volume:
     dicom: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.grid, Grid):
+            object.__setattr__(self, "grid", Grid(np.shape(self.array)[-3:], np.asarray(self.grid)))
         if self.array.ndim not in (3, 4) or tuple(self.array.shape[-3:]) != self.grid.shape:
             raise InputError(
                 f"The voxel array of {self.name or 'the volume'} has the shape {tuple(self.array.shape)}, "

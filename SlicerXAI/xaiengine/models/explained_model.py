@@ -66,7 +66,8 @@ class ExplainedModel:
     the model's own settings per task (``configs/explanation.json``). ``select_output`` takes the tensor
     out of tuples, lists and dictionaries that a network may return. ``files`` reads the model's own files;
     ``reference`` names the one with the statistics of its layers over reference images, if it has one.
-    ``example_shape`` (N, C, spatial...) is an input that the network takes.
+    ``example_shape`` (N, C, spatial...) is an input that the network takes. ``statistics`` are reference statistics in
+    memory, by layer, which come before those in files.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ExplainedModel:
     files: ModelFiles | None = None
     reference: str = ""
     example_shape: tuple[int, ...] = ()
+    statistics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """From now on the network is called with a copy of its input, which it may change."""

@@ -19,11 +19,20 @@ class SegmentedScan(Protocol):
     ``output`` (1, K, I, J, K) is the model's output on ``grid``, ``masks`` (K, I, J, K) what it predicts.
     """
 
-    volume: Volume
-    model: ExplainedModel
-    output: Tensor
-    masks: Tensor
-    form: OutputForm
+    @property
+    def volume(self) -> Volume: ...
+
+    @property
+    def model(self) -> ExplainedModel: ...
+
+    @property
+    def output(self) -> Tensor: ...
+
+    @property
+    def masks(self) -> Tensor: ...
+
+    @property
+    def form(self) -> OutputForm: ...
 
     @property
     def grid(self) -> Grid: ...

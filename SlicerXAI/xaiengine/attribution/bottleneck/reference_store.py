@@ -55,10 +55,12 @@ def store_statistics(model: ExplainedModel, statistics: ReferenceStatistics, bes
 def find_statistics(model: ExplainedModel, layer: str) -> ReferenceStatistics | None:
     """The reference statistics of a layer, or None when no one has fitted any.
 
-    The user's own in the cache come first, then those beside the model, then those that the model brings.
+    Those in memory come first, then the user's own in the cache, those beside the model, those that the model brings.
 
     Raises InputError or ModelError when there is a file that cannot be read.
     """
+    if layer in model.statistics:
+        return model.statistics[layer]
     for path in (stored_path(model.digest, layer), path_beside(model, layer)):
         if path is not None and path.is_file():
             return ReferenceStatistics.load(path)

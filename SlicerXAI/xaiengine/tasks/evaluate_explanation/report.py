@@ -164,9 +164,8 @@ def make_evaluator(
         options.seeds,
         options.tile,
     )
-    regression = view.model.task == "regression"
     evaluator = Evaluator(
-        case, np.ascontiguousarray(maps[rows]), effort, method=method, truth=truth, regression=regression
+        case, np.ascontiguousarray(maps[rows]), effort, method=method, truth=truth
     )
     return evaluator, rows
 
