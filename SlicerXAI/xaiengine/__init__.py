@@ -44,7 +44,35 @@ _NAMES = {
     "AttributionMethod": "attribution.registry",
 }
 
-__all__ = ["__version__", *_NAMES]
+__all__ = [
+    "__version__",
+    "read_volume",
+    "read_segmentation",
+    "Volume",
+    "Grid",
+    "Segmentation",
+    "load_model",
+    "wrap",
+    "shipped_models",
+    "explain",
+    "Explanation",
+    "Result",
+    "ExplanationWarning",
+    "Target",
+    "at_point",
+    "at_segment",
+    "box",
+    "boundary",
+    "volume_of",
+    "difference",
+    "errors",
+    "methods",
+    "evaluate",
+    "fit_reference",
+    "XAIError",
+    "register",
+    "AttributionMethod",
+]
 
 if TYPE_CHECKING:
     from .api.asking import Target, at_point, at_segment, boundary, box, difference, errors, volume_of

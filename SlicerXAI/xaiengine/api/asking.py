@@ -73,9 +73,7 @@ def as_target(target: str | int | Sequence[str | int] | Target | None, against: 
     return Target("difference" if other else "class", labels, other)
 
 
-def at_point(
-    right: float, anterior: float, superior: float, *, label: str = "", voxel: bool = False
-) -> Target:
+def at_point(right: float, anterior: float, superior: float, *, label: str = "", voxel: bool = False) -> Target:
     """The connected component of a segmentation at (or within 10 mm of) a point, or that ``voxel`` alone.
 
     Args:

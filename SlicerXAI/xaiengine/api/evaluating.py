@@ -93,8 +93,8 @@ def evaluate(
     Args:
         explanation: from :func:`explain`. A map made elsewhere can be checked in its place:
             ``dataclasses.replace(explanation, map=other)``.
-        checks: any of insertion_deletion, tiles, sensitivity_n, infidelity, sensitivity_max, randomization, run_to_run,
-            localization; all that can be done if empty.
+        checks: any of insertion_deletion, tiles, sensitivity_n, infidelity, sensitivity_max, randomization,
+            run_to_run, localization; all that can be done if empty.
         truth: where the cause is known to lie, for localization: a segmentation (``segment`` names one structure of
             it), or a boolean array on the scan's grid.
         method: that made the map, for the checks that explain again; the explanation's own if empty.

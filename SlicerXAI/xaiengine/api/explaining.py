@@ -87,8 +87,8 @@ def explain(
     Args:
         model: from :func:`load_model` or :func:`wrap`.
         scan: a :class:`Volume`, or an array (I, J, K), (I, J) or (channels, I, J, K) with voxels of 1 mm.
-        methods: one or several names, see :func:`methods`; by default ``iba`` for predictions, ``integrated_gradients``
-            and ``hirescam`` for segmentations.
+        methods: one or several names, see :func:`methods`; by default ``iba`` for predictions,
+            ``integrated_gradients`` and ``hirescam`` for segmentations.
         target: a label or its number (several of them for segmentations), or :func:`at_point`, :func:`at_segment`,
             :func:`box`, ...; the model's own, or what it predicts, if None.
         against: explain the difference to this label.
@@ -209,7 +209,12 @@ def _output_target(model: ExplainedModel, output: Any, asked: _Asked) -> OutputT
     if asked.score not in ("", "logit", "probability", "log_probability"):
         raise OptionError(f"There is no score {asked.score!r}.", "Choose logit, probability or log_probability.")
     return choose_target(
-        model, output, label, against=wanted.against, top_k=asked.top_k, score=asked.score or "logit"  # type: ignore
+        model,
+        output,
+        label,
+        against=wanted.against,
+        top_k=asked.top_k,
+        score=asked.score or "logit",  # type: ignore
     )
 
 

@@ -62,9 +62,7 @@ class MethodList(Mapping[str, MethodInfo]):
     def __repr__(self) -> str:
         rows = [_HEADER, *(_cells(item) for item in self.values())]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-        )
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th style='text-align:left'>{name}</th>" for name in _HEADER)

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core.device import choose_device
 from ..core.errors import ModelError, OptionError
 from ..models.explained_model import Capabilities, ExplainedModel, Inferer, ModelTask
-from ..models.layer_survey import example_shapes
-from ..models.network_facts import input_channels, output_channels, spatial_dims
-from ..models.outputs import selector_for
-from ..models.probing import output_count
+from ..models.network_facts import input_channels, spatial_dims
 from ..models.settings import usual_activation
+from ..models.understanding import prediction_shape, understood
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 TASKS: tuple[str, ...] = ("classification", "multilabel", "regression", "segmentation")
 Activation = Literal["softmax", "sigmoid", "none"]
+EXAMPLE_SIDES = {2: (64, 128, 224, 256), 3: (32, 64, 96, 128)}
+"""Sizes that are tried in turn to see what a module gives."""
 
 
 def wrap(
@@ -40,7 +39,9 @@ def wrap(
     channels: int | Sequence[str] | None = None,
     dimensions: Literal[2, 3] | None = None,
     target: str = "",
-    select_output: Callable[[Any], torch.Tensor] | None = None,
+    input_size: Sequence[int] = (),
+    output: str | int = "",
+    passes: int = 0,
     free_batch: bool = True,
     name: str = "",
     device: str | None = None,
@@ -59,16 +60,19 @@ def wrap(
         preprocessing: MONAI transforms or functions of an image (channels, I, J, K), after the above, in order.
         window: size in voxels of sliding windows of a segmentation; the whole scan if empty.
         activation: what turns outputs into probabilities; softmax, sigmoid (multilabel, one output) or none
-            (regression) by default. Give ``"none"`` for a network that ends in its own softmax.
+            (regression) by default. A network that ends in its own softmax or sigmoid is found out.
         channels: number or names of the input channels; that of the first convolution by default.
         dimensions: spatial axes of the input, 2 or 3; those of the first convolution by default.
         target: label that is explained where none is asked for.
-        select_output: takes the prediction out of what the module returns, where that is not found by itself.
-        free_batch: whether the module takes any number of samples at once.
+        input_size: spatial size of the input, where the module takes one size only.
+        output: place of the prediction in the tuple or dictionary that the module returns; found out if empty.
+        passes: explain the mean of so many passes of a module that is random (dropout left on).
+        free_batch: give False for a module that takes one sample at a time.
 
     Raises:
-        OptionError: unknown task, labels that are not as many as the outputs, no such device.
-        ModelError: what the module takes could not be found out.
+        OptionError: unknown task, or one that the module does not do; no such device.
+        ModelError: labels that are not as many as the outputs; what the module takes could not be found out; it
+            gives another answer at each pass.
     """
     import torch
 
@@ -94,16 +98,17 @@ def wrap(
         channel_names=named,
         preprocessing=steps,
         inferer=_inferer(dims, plane, tuple(int(size) for size in window), overlap),
-        capabilities=_capabilities(free_batch),
-        select_output=select_output or selector_for(module),
         target=str(target),
+        example_shape=(1, 1, *[int(size) for size in input_size]) if input_size else (),
     )
-    shapes = example_shapes(model.spatial_dims, model.in_channels, model.inferer.roi_size, ())
-    model = _completed(replace(model, example_shape=shapes[0]), task, shapes)
-    chosen = activation or usual_activation(model.task, len(model.labels))
+    model = understood(
+        _completed(model, task), activation=activation, output=output, passes=passes, named=bool(labels), probe=True
+    )
+    if not free_batch:
+        model = replace(model, capabilities=_one_at_a_time(model.capabilities))
     if model.target:
         model.label_index(model.target)
-    model = replace(model, activation=chosen, digest=_digest(module, steps, model))
+    model = replace(model, digest=_digest(module, steps, model))
     return model if device is None else model.to(choose_device(device))
 
 
@@ -113,9 +118,9 @@ def _inferer(dims: int, plane: Any, window: tuple[int, ...], overlap: float) -> 
     return Inferer("whole" if dims == 3 else "slices", plane)
 
 
-def _capabilities(free_batch: bool) -> Capabilities:
-    reasons = {} if free_batch else {"free_batch": "it was wrapped as taking one sample at a time"}
-    return Capabilities(free_batch=free_batch, reasons=reasons)
+def _one_at_a_time(found: Capabilities) -> Capabilities:
+    reason = "it was wrapped as taking one sample at a time"
+    return replace(found, free_batch=False, reasons={**found.reasons, "free_batch": reason})
 
 
 class _steps:
@@ -164,42 +169,36 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 
-def _completed(model: ExplainedModel, task: ModelTask | None, shapes: Sequence[tuple[int, ...]]) -> ExplainedModel:
+def _completed(model: ExplainedModel, task: ModelTask | None) -> ExplainedModel:
     """Task and labels from what the network gives for an example, where they were not given."""
-    if task is not None and model.labels:
-        found = output_channels({}, model.network)
-        return model if found == 0 or len(model.labels) == found else _counted(model, task, shapes)
-    return _counted(model, task, shapes)
-
-
-def _counted(model: ExplainedModel, task: ModelTask | None, shapes: Sequence[tuple[int, ...]]) -> ExplainedModel:
-    count, is_map, shape = _outputs(model, shapes)
-    if not count:
-        if model.labels and task is not None:
-            return model
-        raise ModelError(
-            f"The module takes none of the usual inputs ({' or '.join(str(item) for item in shapes[:3])}), so its "
-            "outputs could not be counted.",
-            "Give task and labels, and channels and dimensions if it has no convolution.",
-        )
-    binary = count == 1 and len(model.labels) == 2
-    if model.labels and len(model.labels) != count and not binary:
-        raise OptionError(
-            f"{len(model.labels)} labels were given, the module has {count} outputs.", "Name every output."
-        )
+    model, shape = _prediction(model)
+    is_map = len(shape) > 2 and max(shape[2:]) > 1
     chosen: ModelTask = task or ("segmentation" if is_map else "classification")
-    labels = model.labels or tuple(f"class {number}" for number in range(count))
-    return replace(model, task=chosen, labels=labels, example_shape=shape)
+    if is_map != (chosen == "segmentation"):
+        gives = "an output for each voxel" if is_map else f"{shape[1]} numbers for an image"
+        raise OptionError(
+            f"The module gives {gives} ({' x '.join(map(str, shape))}), which is no {chosen}.",
+            'Give task="segmentation".' if is_map else "Give another task.",
+        )
+    labels = model.labels or tuple(f"class {number}" for number in range(shape[1]))
+    return replace(model, task=chosen, labels=labels, activation=usual_activation(chosen, len(labels)))
 
 
-def _outputs(model: ExplainedModel, shapes: Sequence[tuple[int, ...]]) -> tuple[int, bool, tuple[int, ...]]:
-    for shape in shapes:
+def _prediction(model: ExplainedModel) -> tuple[ExplainedModel, tuple[int, ...]]:
+    """The model with an example input that the module takes, and the shape (N, C, ...) of its prediction."""
+    fixed = model.example_shape[2:] or model.inferer.roi_size
+    sizes = [tuple(fixed)] if fixed else [(side,) * model.spatial_dims for side in EXAMPLE_SIDES[model.spatial_dims]]
+    problem: ModelError | None = None
+    for size in sizes:
+        tried = replace(model, example_shape=(1, model.in_channels, *size))
         try:
-            count, is_map = output_count(replace(model, example_shape=shape))
-        except ModelError:
-            continue
-        return count, is_map, shape
-    return 0, False, ()
+            return tried, prediction_shape(tried, len(model.labels))
+        except ModelError as error:
+            problem = problem or error
+    assert problem is not None
+    raise ModelError(
+        problem.message, "Give input_size, and channels and dimensions if the first layer is no convolution."
+    ) from problem
 
 
 def _digest(module: nn.Module, steps: Any, model: ExplainedModel) -> str:

@@ -159,5 +159,3 @@ def _roi(view: ScanView, rows: np.ndarray, mask: np.ndarray) -> torch.Tensor:
             "The region of interest does not touch the explained part of the scan.", "Choose another region."
         )
     return torch.as_tensor(np.ascontiguousarray(chosen))
-
-

@@ -35,7 +35,8 @@ def method_settings(methods: Sequence[AttributionMethod], given: Mapping[str, An
         if name not in known:
             near = difflib.get_close_matches(name, known, 2, 0.5)
             remedy = f"Did you mean {' or '.join(near)}?" if near else f"They have: {', '.join(known) or 'none'}."
-            raise OptionError(f"None of {', '.join(method.name for method in methods)} has a setting {name!r}.", remedy)
+            asked = ", ".join(method.name for method in methods)
+            raise OptionError(f"There is no setting {name!r} of {asked}.", remedy)
     settings: dict[str, Any] = {}
     for method in methods:
         try:

@@ -21,8 +21,10 @@ def remembered(digest: str, question: object, find_out: Callable[[], Mapping[str
     """The answer to a question about the model of this digest, from the cache or found out now.
 
     ``question`` is part of the key, with the version of PyTorch; the answer must be made of JSON values. A cache
-    that cannot be read or written only costs time.
+    that cannot be read or written only costs time. Of a model without digest (made in Python) nothing is kept.
     """
+    if not digest:
+        return dict(find_out())
     path = _path(digest, question)
     with contextlib.suppress(OSError, ValueError):
         answer = json.loads(path.read_text(encoding="utf-8"))
