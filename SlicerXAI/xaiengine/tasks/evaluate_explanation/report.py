@@ -96,13 +96,8 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
             "checks_done": len(found.checks),
         },
         provenance={
-<<<<<<< HEAD
             "model": model_provenance(model),
-            "target": evaluator.case.target.name,
-=======
-            "model": {"name": model.name, "digest": model.digest, "source": str(model.source)},
             "target": evaluator.forward.target.name,
->>>>>>> 76bfc3c (ENH: Python API, typed and lazy: explain, evaluate, fit_reference, wrap, methods; maps of segmentations are checked through their windows)
             "samples": [int(row) for row in rows],
             "method": method.name if method else "",
         },
