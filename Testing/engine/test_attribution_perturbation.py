@@ -181,8 +181,13 @@ def test_region_table_adds_up():
     rows = region_table(values, {"top": np.array([[1, 1], [0, 0]]), "empty": np.zeros((2, 2))}, 0.5)
     assert [row.segment for row in rows] == ["top", "empty", "outside all segments"]
     assert [row.attribution for row in rows] == [-1.0, 0.0, 3.0]
-    assert rows[0].share == pytest.approx(-1 / 6) and rows[0].density_per_ml == -1.0
+    assert (
+        rows[0].net == pytest.approx(-1 / 6)
+        and rows[0].part == pytest.approx(3 / 6)
+        and rows[0].density_per_ml == -1.0
+    )
     assert [row.rank for row in rows] == [2, 3, 1]
+    assert sum(row.part for row in rows) == pytest.approx(1)
 
 
 def test_one_region_is_refused():

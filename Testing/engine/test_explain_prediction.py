@@ -126,8 +126,8 @@ def test_region_table_tells_how_much_lies_in_each_segment(tmp_path):
     rows = rows_of(result, tmp_path, "regions")
     assert [row["segment"] for row in rows] == ["left lung", "right lung", "outside all segments"] * 2
     for first in (0, 3):
-        shares = [float(row["share"]) for row in rows[first : first + 3]]
-        assert shares[0] > 0.6 and abs(shares[1]) < 0.2
+        parts = [float(row["part of |map| (%)"]) for row in rows[first : first + 3]]
+        assert parts[0] > 60 and parts[1] < 20 and sum(parts) == pytest.approx(100)
         assert int(rows[first]["rank"]) == 1
 
 

@@ -255,7 +255,7 @@ def test_the_importance_of_each_channel_is_told(tmp_path):
     bright_scan(tmp_path / "a.nrrd")
     bright_scan(tmp_path / "b.nrrd")
     finished(tmp_path, model, tmp_path / "a.nrrd", {"channels": [str(tmp_path / "b.nrrd")]}, baseline="zero")
-    shares = [float(row["share (%)"]) for row in rows(tmp_path, "channels.csv")]
+    shares = [float(row["part of |map| (%)"]) for row in rows(tmp_path, "channels.csv")]
     assert shares == pytest.approx([100.0, 0.0])
 
 

@@ -12,6 +12,7 @@ import torch
 from ..core.errors import OptionError
 
 LOWEST_COUNT = 2
+PART_COLUMN, NET_COLUMN = "part of |map| (%)", "net (for minus against, %)"
 
 
 def supervoxels(
@@ -107,39 +108,61 @@ def check_regions(labels: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class RegionRow:
-    """What one segment holds of an explanation. ``share`` is of the whole map's absolute sum, signed."""
+    """What one segment holds of an explanation.
+
+    ``part`` is its part of the map's absolute sum, ``net`` (supporting minus opposing) of the same sum, both 0..1.
+    """
 
     segment: str
     volume_ml: float
     attribution: float
-    share: float
+    part: float
+    net: float
     density_per_ml: float
     rank: int
 
+    def row(self) -> dict[str, str | float | int]:
+        """As a row of a table, units in the column names."""
+        return {
+            "segment": self.segment,
+            "volume (mL)": self.volume_ml,
+            "attribution": self.attribution,
+            PART_COLUMN: 100 * self.part,
+            NET_COLUMN: 100 * self.net,
+            "density (per mL)": self.density_per_ml,
+            "rank": self.rank,
+        }
+
 
 def region_table(values: np.ndarray, segments: Mapping[str, np.ndarray], voxel_volume_ml: float) -> list[RegionRow]:
-    """Sum, share and density of a map (spatial...) in each segment (boolean masks), ranked by |density|.
+    """Sum, parts and density of a map (spatial...) in each segment (boolean masks), ranked by |density|.
 
-    A last row, "outside all segments", has the rest, so that shares of disjoint segments add up. Segments may
+    A last row, "outside all segments", has the rest, so that the parts of disjoint segments add up to 1. Segments may
     overlap; empty ones have density 0.
     """
     values = np.asarray(values, dtype=np.float64)
     total = float(np.abs(values).sum()) or 1.0
     covered = np.zeros(values.shape, dtype=bool)
-    parts: list[tuple[str, float, float]] = []
+    parts: list[tuple[str, float, float, float]] = []
     for name, mask in segments.items():
         mask = np.asarray(mask, dtype=bool)
         covered |= mask
-        parts.append((name, float(values[mask].sum()), float(mask.sum()) * voxel_volume_ml))
+        parts.append((name, *_sums(values, mask), float(mask.sum()) * voxel_volume_ml))
     outside = ~covered
-    parts.append(("outside all segments", float(values[outside].sum()), float(outside.sum()) * voxel_volume_ml))
-    densities = [amount / volume if volume else 0.0 for _, amount, volume in parts]
+    parts.append(("outside all segments", *_sums(values, outside), float(outside.sum()) * voxel_volume_ml))
+    densities = [net / volume if volume else 0.0 for _, net, _, volume in parts]
     order = sorted(range(len(parts)), key=lambda index: -abs(densities[index]))
     ranks = {index: rank for rank, index in enumerate(order, start=1)}
     return [
-        RegionRow(name, volume, amount, amount / total, densities[index], ranks[index])
-        for index, (name, amount, volume) in enumerate(parts)
+        RegionRow(name, volume, net, amount / total, net / total, densities[index], ranks[index])
+        for index, (name, net, amount, volume) in enumerate(parts)
     ]
+
+
+def _sums(values: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """The signed and the absolute sum of a map in a mask."""
+    inside = values[mask]
+    return float(inside.sum()), float(np.abs(inside).sum())
 
 
 def region_sums(values: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:

@@ -78,7 +78,7 @@ class AttributionMethod(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
-    unit: ClassVar[str] = "a.u."
+    unit: ClassVar[str] = "change per voxel"
     per_input_unit: ClassVar[bool] = False
     unreliable_on: ClassVar[tuple[Kind, ...]] = ()
     caution: ClassVar[str] = RESIDUE

@@ -8,26 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..targets.segmentation_targets import SegmentationTarget
-from .regions import region_table
+from .regions import NET_COLUMN, PART_COLUMN, region_table
 
 
 def region_rows(
     values: np.ndarray, structures: Mapping[str, np.ndarray], voxel_ml: float, target: str, method: str
 ) -> list[dict[str, Any]]:
     """What each structure holds of one map (I, J, K), ranked by density."""
-    return [
-        {
-            "target": target,
-            "method": method,
-            "segment": row.segment,
-            "volume (mL)": row.volume_ml,
-            "attribution": row.attribution,
-            "share (%)": 100 * row.share,
-            "density (per mL)": row.density_per_ml,
-            "rank": row.rank,
-        }
-        for row in region_table(values, structures, voxel_ml)
-    ]
+    return [{"target": target, "method": method, **row.row()} for row in region_table(values, structures, voxel_ml)]
 
 
 def relation_matrix(
@@ -63,7 +51,8 @@ def channel_rows(
             "target": target.name,
             "method": method,
             "channel": names[number] if number < len(names) else f"channel {number}",
-            "share (%)": 100 * float(amount[number]) / total,
+            PART_COLUMN: 100 * float(amount[number]) / total,
+            NET_COLUMN: 100 * float(values[number].sum()) / total,
             "attribution": float(values[number].sum()),
         }
         for number in range(len(values))

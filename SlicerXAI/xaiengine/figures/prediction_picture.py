@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ..attribution.explanation import Explanation
 from ..io.volume import Volume
@@ -29,8 +32,13 @@ def draw_explanations(
     caption: str,
     outlines: Sequence[Outline] = (),
     theme: str = "dark",
+    *,
+    explained: np.ndarray | None = None,
 ) -> list[Path]:
-    """Write the pictures (one for every eight methods) and return their paths; maps lie on the volume's grid."""
-    layers = [layer_of(explanation) for explanation in explanations]
+    """Write the pictures (one for every eight methods) and return their paths; maps lie on the volume's grid.
+
+    ``explained`` (I, J, K) bool: where the model was asked; the rest is hatched.
+    """
+    layers = [replace(layer_of(explanation), explained=explained) for explanation in explanations]
     title = caption if len(layers) != 1 else f"{caption} ({layers[0].title})"
     return draw_three_planes(path, volume, layers, outlines, text=PictureText(title), theme=theme)

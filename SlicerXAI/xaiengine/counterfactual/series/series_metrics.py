@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...core.number_text import percent
 from ...core.similarity import spearman
 from .difference import changed_region, share_inside
 from .series import Place, Series
@@ -69,7 +70,7 @@ def series_figures(
         flip_change=change,
         ssim_outside=float(inside_mean(similarity_map(frame, base), outside)),
         l1_outside=float(inside_mean(difference.abs().mean(1), outside)) * unit,
-        off_target=1 - float(share_inside(difference, where)) if region is not None else None,
+        off_target=1 - float(share_inside(difference, where)),
         region_part=float(where.float().mean()),
         identity=identity,
         latent_distance=latent_distance,
@@ -107,6 +108,7 @@ def verdict(
     wanted: float | None,
     reached: bool,
     distance_limit: float,
+    region_is_given: bool = False,
     notes: Sequence[str] = (),
 ) -> tuple[bool, str]:
     """Whether the counterfactual is valid for this scan, and why, in sentences."""
@@ -127,6 +129,11 @@ def verdict(
         parts.append(
             f"The prediction crosses the decision threshold at a shift of {figures.flip_shift:+.2f} SD, a mean "
             f"change of {figures.flip_change:.3g} in the scan's unit."
+        )
+    if figures.off_target is not None:
+        where = "the given region" if region_is_given else "the region that changed most"
+        parts.append(
+            f"{percent(figures.off_target)} of the change lies outside {where}: the generator altered more than that."
         )
     if abs(figures.spearman) < 0.95:
         parts.append(f"The answer does not follow the shift steadily (Spearman {figures.spearman:.2f}).")

@@ -56,6 +56,7 @@ def write_counterfactual(
         wanted=options.wanted,
         reached=reached,
         distance_limit=FAR_LATENT,
+        region_is_given=region is not None,
         notes=[note] if note else (),
     )
     if not speaks:
@@ -112,10 +113,10 @@ def _write_series(found: Counterfactual, context: Context, shown: torch.Tensor) 
     context.output.add(
         "sequence",
         "series.seq.nrrd",
-        "counterfactuals",
+        "SYNTHETIC counterfactuals",
         "series",
         units=frame.scan.unit,
-        description=f"One image per prediction: {found.answer.answer.name}, and the shift in SDs.",
+        description=f"Generated images (SYNTHETIC), one per prediction: {found.answer.answer.name}, shift in SDs.",
         display={"window": [low, high]},
     )
 
@@ -136,7 +137,7 @@ def _write_changed(found: Counterfactual, options: ExplainCounterfactualOptions,
     signed = frame.in_scan(frame.difference_on_slice(difference))
     end = float(np.quantile(np.abs(signed[signed != 0]), 0.995)) if signed.any() else 1.0
     unit = frame.scan.unit
-    name = f"change to {_frame_name(found, changed, found.chosen)}"
+    name = f"SYNTHETIC change to {_frame_name(found, changed, found.chosen)}"
     write_volume(context.output.path("difference.nrrd"), Volume(signed, frame.scan.grid, name, unit))
     context.output.add(
         "volume",
@@ -153,10 +154,10 @@ def _write_changed(found: Counterfactual, options: ExplainCounterfactualOptions,
     context.output.add(
         "volume",
         "counterfactual.nrrd",
-        "counterfactual",
+        "SYNTHETIC counterfactual",
         "counterfactual",
         units=unit,
-        description=f"A copy of the scan; its {frame.plane} slice {frame.index} is the changed image.",
+        description=f"SYNTHETIC: a copy of the scan; its {frame.plane} slice {frame.index} is the changed image.",
         display={"window": [low, high]},
     )
     return changed
@@ -205,7 +206,7 @@ def _write_figures(
         ("flip change", figures.flip_change, unit, "mean absolute change of the image there"),
         ("SSIM outside", figures.ssim_outside, "", f"counterfactual to reconstruction, outside {away}"),
         ("L1 outside", figures.l1_outside, unit, f"the same, outside {away}"),
-        ("off-target share", figures.off_target, "", "part of the change outside the given region"),
+        ("off-target share", figures.off_target, "", f"part of the change outside {away}"),
         ("region's part of the image", figures.region_part, "", away),
         ("identity", figures.identity, "", "1: re-encoded latents but for the direction are the same"),
         ("latent distance", figures.latent_distance, "", "of the counterfactual; 1 is typical"),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...attribution.explanation import Explanation
 from ...attribution.regions import region_table
+from ...attribution.units import named_unit
 from ...evaluation.agreement import Agreement, agreement
 from ...figures.prediction_picture import display_window, draw_explanations
+from ...figures.three_planes import has_opposing
 from ...io.volume import Volume
 from ...io.volume_files import write_volume
 from ...targets.targets import predicted_probabilities
+from ..explained_voxels import write_explained_voxels
 from .explaining import Explained
 
 if TYPE_CHECKING:
@@ -34,7 +37,11 @@ CONVERGENCE_COLUMNS = (
 def write_explained(found: Explained, context: Context, *, extra_maps: bool = False) -> dict[str, Any]:
     """Write every artifact; the returned values describe the prediction and the first map."""
     volume = found.view.volume
-    restored = [explanation.on(volume.grid) for explanation in found.explanations]
+    restored = [
+        replace(item, unit=named_unit(item.unit, item.target))
+        for item in (e.on(volume.grid) for e in found.explanations)
+    ]
+    asked = explained_voxels(found)
     for number, explanation in enumerate(restored):
         role = "attribution" if number == 0 else f"attribution-{explanation.method}"
         _write_map(context, explanation, role, volume.name)
@@ -48,16 +55,24 @@ def write_explained(found: Explained, context: Context, *, extra_maps: bool = Fa
     if len(restored) > 1:
         _write_agreement(context, found, restored)
     caption = f"{volume.name}: {found.target.name}"
-    for path in draw_explanations(context.output.path("picture.png"), volume, restored, caption):
+    write_explained_voxels(asked, volume, context)
+    for path in draw_explanations(context.output.path("picture.png"), volume, restored, caption, explained=asked):
         context.output.add("image", path.name, path.stem.replace("-", " "), path.stem)
     context.progress.advance()
     return _values(found, restored[0])
 
 
+def explained_voxels(found: Explained) -> np.ndarray:
+    """Where on the scan (I, J, K) bool the explained samples lie; a map of 0 beside them says nothing."""
+    view = found.view
+    asked = view.volume_of(np.ones_like(view.rows_of(found.explanations[0].map, found.rows)), found.rows)
+    return np.asarray(view.prepared.restored(asked)) > 0.5
+
+
 def display_of(explanation: Explanation) -> dict[str, Any]:
     """Hints for showing a map: diverging colors around zero for signed maps, heat for others."""
     end = display_window(explanation)
-    if explanation.signed:
+    if has_opposing(explanation.map):
         return {"colors": "diverging", "window": [-end, end], "opacity": 0.5, "background": "input"}
     return {
         "colors": "heat",
@@ -71,7 +86,7 @@ def display_of(explanation: Explanation) -> dict[str, Any]:
 def _write_map(context: Context, explanation: Explanation, role: str, scan: str) -> None:
     file = f"{role.replace('+', 'p')}.nrrd"
     write_volume(context.output.path(file), explanation.volume(f"{scan} {explanation.title}"))
-    sign = "Positive: supports it, negative: opposes it. " if explanation.signed else ""
+    sign = "Positive: supports it, negative: opposes it. " if has_opposing(explanation.map) else ""
     context.output.add(
         "volume",
         file,
@@ -127,14 +142,14 @@ def _write_regions(context: Context, found: Explained, explanations: list[Explan
     rows = []
     for explanation in explanations:
         for row in region_table(explanation.map, masks, grid.voxel_volume_ml):
-            rows.append({"method": explanation.title, **asdict(row)})
+            rows.append({"method": explanation.title, **row.row()})
     context.output.table(
         "regions.csv",
         list(rows[0]),
         rows,
         "regions",
         "regions",
-        description="Sum, share of the whole map, density per mL and rank by density, of each segment.",
+        description="Of each segment: sum, part of the absolute map, net of supporting and opposing, density, rank.",
     )
 
 

@@ -28,6 +28,7 @@ from ...lesions.slice_outcomes import (
     slice_outcomes,
 )
 from ...models.provenance import model_provenance
+from ..explained_voxels import write_explained_voxels
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -118,7 +119,7 @@ def _write(
     volume: Volume, found: LesionFindings, settings: LesionSettings, model: ExplainedModel, context: Context
 ) -> None:
     output, step = context.output, context.progress.advance
-    unit = "bits/voxel" if settings.is_bottleneck else "a.u."
+    unit = "bits/voxel" if settings.is_bottleneck else "weighted activation"
     write_volume(output.path("attribution.nrrd"), Volume(found.bits, volume.grid, f"{volume.name} attribution", unit))
     output.add(
         "volume",
@@ -154,7 +155,7 @@ def _write(
     slices = [{**row, "outcome": outcome} for row, outcome in zip(slice_rows(found), outcomes)]
     output.table("slices.csv", list(slices[0]), slices, "slice table", "slices")
     step()
-    _explained(volume, found, context)
+    write_explained_voxels(explained_voxels(found.maps, volume.grid), volume, context)
     _picture(volume, found, settings, unit, context)
     step(2)
 
@@ -211,24 +212,6 @@ def slice_rows(found: LesionFindings) -> list[dict[str, Any]]:
 
 def _amount(settings: LesionSettings) -> str:
     return "information" if settings.is_bottleneck else "attribution"
-
-
-def _explained(volume: Volume, found: LesionFindings, context: Context) -> None:
-    """The voxels whose slice was explained: where the map is 0 beside them, nothing was asked."""
-    asked = explained_voxels(found.maps, volume.grid)
-    if asked.all():
-        return
-    masks = [Mask("explained slices", asked, (0.55, 0.55, 0.6))]
-    segmentation = Segmentation.from_masks(masks, volume.grid, f"{volume.name} explained slices")
-    write_segmentation(context.output.path("explained.seg.nrrd"), segmentation)
-    context.output.add(
-        "segmentation",
-        "explained.seg.nrrd",
-        "explained slices",
-        "explained",
-        description="Slices that were explained. Where the map is 0 elsewhere, nothing was asked.",
-        display={"visible": False},
-    )
 
 
 def _picture(volume: Volume, found: LesionFindings, settings: LesionSettings, unit: str, context: Context) -> None:
