@@ -14,16 +14,23 @@ from torch import nn
 from ..core.errors import ModelError
 
 
+FEATURE_MAP = "_slicerxai_feature_map"
+"""Attribute of a layer of tokens that holds its feature map (see layer_maps.py)."""
+
+
 def layer_names(model: nn.Module) -> list[str]:
     """Names of all layers, as ``model.named_modules()`` spells them, without the model itself."""
     return [name for name, _ in model.named_modules() if name]
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """The layer called ``name``. Raises ModelError with near names when there is none."""
+    """The layer called ``name``, or its feature map where it is a layer of tokens that has one.
+
+    Raises ModelError with near names when there is none.
+    """
     modules = dict(model.named_modules())
     if name and name in modules:
-        return modules[name]
+        return modules[name].__dict__.get(FEATURE_MAP, modules[name])
     near = difflib.get_close_matches(name, layer_names(model), n=4, cutoff=0.5)
     if not near:
         last = name.rsplit(".", 1)[-1].lower()
@@ -38,7 +45,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 def layer_name(model: nn.Module, layer: nn.Module) -> str:
     """The name of a layer inside the model. Raises ModelError when it is not part of the model."""
     for name, module in model.named_modules():
-        if module is layer:
+        if module is layer or (layer is not None and module.__dict__.get(FEATURE_MAP) is layer):
             return name
     raise ModelError(
         f"The layer {type(layer).__name__} is not part of the model {type(model).__name__}.",
