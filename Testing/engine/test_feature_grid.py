@@ -80,7 +80,10 @@ def test_the_network_itself_is_left_alone():
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_tokens_are_no_feature_map():
+def test_tokens_lie_on_their_patches_and_attention_has_no_map():
     network = ViT(1, (32, 32), (8, 8), hidden_size=24, mlp_dim=32, num_layers=1, num_heads=2, spatial_dims=2)
+    grid = feature_grid(network, "blocks.0", torch.zeros(1, 1, 32, 32))
+    assert (grid.cells, grid.scale, grid.offset) == ((4, 4), (8.0, 8.0), (3.5, 3.5))
     with pytest.raises(ModelError, match="feature map"):
-        feature_grid(network, "blocks.0", torch.zeros(1, 1, 32, 32))
+        feature_grid(network, "blocks.0.attn.drop_weights", torch.zeros(1, 1, 32, 32))
+

@@ -156,3 +156,26 @@ class GateSettings(BottleneckSettingsOptions):
         lt=1,
         advanced=True,
     )
+
+
+class RelevanceSettings(MethodSettings):
+    """Of layer-wise relevance propagation."""
+
+    composite: Literal["epsilon", "gamma", "plus_flat", "alpha_beta_flat", "gamma_box"] = option(
+        "gamma",
+        "Rules",
+        "Of dense layers, always epsilon; of convolutions epsilon, gamma, z-plus or alpha 2 beta 1; of the first layer "
+        "flat or z-box where named.",
+        advanced=True,
+    )
+    lrp_gamma: float = option(
+        0.25, "Gamma", "How much more positive weights count in the gamma rule.", ge=0, le=100, advanced=True
+    )
+    lrp_epsilon: float = option(
+        1e-3,
+        "Epsilon",
+        "Of the epsilon rule, relative to a layer's mean output: larger values drop weak relevance.",
+        gt=0,
+        le=10,
+        advanced=True,
+    )

@@ -26,6 +26,7 @@ from .bottleneck.settings import Direction
 from .bottleneck.statistics import ReferenceStatistics
 from .cam import original_cam, record_layers, upsample
 from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Remembering, some_layer
+from .feature_maps import require_maps
 from .forward import Attribution, TargetForward
 from .placement import placed
 from .regions import supervoxels
@@ -76,8 +77,9 @@ class WholeCase(Remembering):
 
     def __post_init__(self) -> None:
         check_settings(self.settings)
-        for name in {*self.layers, *self.bottleneck_layers}:
-            find_layer(self.network, name)
+        named = dict.fromkeys((*self.layers, *self.bottleneck_layers))
+        with torch.no_grad():
+            require_maps(lambda inputs: self.select_output(self.network(inputs)), self.network, named, self.inputs[:1])
 
     def with_(self, **changes: Any) -> WholeCase:
         """A changed case without remembered results."""

@@ -22,6 +22,7 @@ from ..targets.target_choice import ChosenTarget
 from .baselines import baseline_like, gaussian_blur
 from .bottleneck.segmentation_bottleneck import bottleneck_layer, coarsest_layer
 from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Remembering, joined
+from .feature_maps import require_maps
 from .forward import Attribution, TargetForward, out_of_place
 from .lattice_maps import lattice_in_place, lattice_on_image
 from .regions import supervoxels
@@ -61,8 +62,7 @@ class WindowCase(WindowBits, Remembering):
 
     def __post_init__(self) -> None:
         check_settings(self.settings)
-        for name in self.named_layers:
-            find_layer(self.network, name)
+        require_maps(self.network, self.network, self.named_layers, self.sample[:1])
         self.batch_size = len(self.chosen)
 
     def with_(self, **changes: Any) -> WindowCase:

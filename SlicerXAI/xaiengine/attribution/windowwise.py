@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..inference.window_layers import LayerLattice, lay_cells
 from ..inference.window_output import WindowNetwork
 from ..inference.windows import WindowedModel, evaluated
+from ..network.layers import find_layer
 from ..targets.segmentation_targets import SegmentationTarget
 from ..targets.targets import Target
 from .forward import Attribution, TargetForward
@@ -88,7 +89,7 @@ def layer_over_windows(
     lattice = lay_cells(windows, module.network, layer, used, image)
     padded, shadows = windows.padded(image), windows.padded(baseline)
     total = _Sum(torch.zeros(lattice.shape, device=image.device))
-    units = dict(module.network.named_modules())[layer]
+    units = find_layer(module.network, layer)
     for index, share in _shares(windows, target, image):
         forward = _forward(module, windows, share)
         found = method(forward, units, layer, windows.crop(padded, [index]), windows.crop(shadows, [index]))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ModelError
+from .layer_maps import known_layout, layer_maps
 from .layers import find_layer, layer_name
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -53,18 +54,41 @@ def feature_grid(network: nn.Module, layer: str | nn.Module, inputs: Tensor) -> 
     name = layer if isinstance(layer, str) else layer_name(network, layer)
     find_layer(network, name)
     sizes = tuple(inputs.shape[2:])
+    if (tokens := _token_grid(network, name, sizes)) is not None:
+        return tokens
     try:
         twin = even_twin(network)
         gradient_of = _cell_gradients(twin, find_layer(twin, name), torch.ones(1, *inputs.shape[1:]))
         cells = gradient_of.cells
         measured = [_measure_axis(gradient_of, axis, sizes[axis]) for axis in range(len(sizes))]
     except (RuntimeError, ValueError, TypeError, IndexError):
-        cells = _cells_of(network, find_layer(network, name), inputs[:1], len(sizes))
         measured = [None] * len(sizes)
-    if any(item is None for item in measured):
-        measured = [stretched(count, size) for count, size in zip(cells, sizes)]
-        return FeatureGrid(cells, *zip(*measured), measured=False)
-    return FeatureGrid(cells, *zip(*measured), measured=True)
+    if not any(item is None for item in measured):
+        return FeatureGrid(cells, *zip(*measured), measured=True)
+    layout = layer_maps(network, inputs[:1]).get(name)
+    if (tokens := _token_grid(network, name, sizes)) is not None:
+        return tokens
+    cells = _cells_of(network, find_layer(network, name), inputs[:1], len(sizes)) if layout is None else layout.cells
+    if layout is None and np.prod(cells) > 1:
+        raise _no_map(len(sizes))
+    measured = [stretched(count, size) for count, size in zip(cells, sizes)]
+    return FeatureGrid(cells, *zip(*measured), measured=False)
+
+
+def _no_map(axes: int) -> ModelError:
+    return ModelError(
+        f"The layer gives no feature map with {axes} spatial axes.",
+        "Choose a convolutional layer before the global pooling, or a block of a transformer.",
+    )
+
+
+def _token_grid(network: nn.Module, name: str, sizes: tuple[int, ...]) -> FeatureGrid | None:
+    """The grid of a layer of tokens, whose patches lie side by side; None for other layers."""
+    layout = known_layout(network, name, sizes)
+    if layout is None or layout.kind == "first":
+        return None
+    offset = tuple((step - 1) / 2 for step in layout.stride)
+    return FeatureGrid(layout.cells, layout.stride, offset, measured=all(step == int(step) for step in layout.stride))
 
 
 def stretched(cells: int, size: int) -> tuple[float, float]:
@@ -161,8 +185,5 @@ def _cells_of(network: nn.Module, layer: nn.Module, inputs: Tensor, spatial: int
     finally:
         hook.remove()
     if len(shapes[0]) != spatial or not all(shapes[0]):
-        raise ModelError(
-            f"The layer gives no feature map with {spatial} spatial axes.",
-            "Choose a convolutional layer before the global pooling.",
-        )
+        raise _no_map(spatial)
     return shapes[0]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .layers import FEATURE_MAP, evaluation_mode
 from .layouts import Layout, candidates, first_tensor, known_grids, with_first_tensor
@@ -148,7 +149,7 @@ def _found(network: nn.Module, inputs: Tensor, forward: Callable) -> dict[str, L
         if tensor is not None:
             shapes.setdefault(name, tuple(tensor.shape))
 
-    _hooked(modules, note, lambda: forward(inputs))
+    _hooked(modules, note, lambda: forward(inputs.clone()))
     sizes = tuple(inputs.shape[2:])
     grids = known_grids(list(shapes.values()), sizes)
     readings = {name: candidates(shape, sizes, grids) for name, shape in shapes.items()}
@@ -206,11 +207,12 @@ def _seen(modules: dict, readings: dict, inputs: Tensor, forward: Callable) -> d
     def note(name: str, output: Any) -> None:
         tensor = first_tensor(output)
         if tensor is not None and name not in seen:
-            seen[name] = [_mixtures(layout.to_map(tensor)[0]) if layout.fits(tensor) else None
-                          for layout in readings[name]]
+            seen[name] = [
+                _mixtures(layout.to_map(tensor)[0]) if layout.fits(tensor) else None for layout in readings[name]
+            ]
 
     with local_attention():
-        _hooked(modules, note, lambda: forward(inputs))
+        _hooked(modules, note, lambda: forward(inputs.clone()))
     return seen
 
 
@@ -244,7 +246,7 @@ def _error(layout: Layout, before: Tensor | None, after: Tensor | None, centers:
     return max(off)
 
 
-_returns_tuple: Any = torch.utils.weak.WeakIdKeyDictionary()
+_returns_tuple: Any = WeakIdKeyDictionary()
 
 
 def _hooked(modules: dict[str, nn.Module], note: Callable, run: Callable) -> None:

@@ -13,7 +13,6 @@ from torch import nn
 
 from ..core.errors import ModelError
 
-
 FEATURE_MAP = "_slicerxai_feature_map"
 """Attribute of a layer of tokens that holds its feature map (see layer_maps.py)."""
 

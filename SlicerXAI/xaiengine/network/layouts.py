@@ -180,9 +180,7 @@ def candidates(shape: tuple[int, ...], sizes: Sequence[int], grids: Sequence[tup
     return found
 
 
-def _grids_of(
-    count: int, sizes: Sequence[int], grids: Sequence[tuple[int, ...]]
-) -> list[tuple[tuple[int, ...], int]]:
+def _grids_of(count: int, sizes: Sequence[int], grids: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], int]]:
     found = [(cells, count - math.prod(cells)) for cells in grids if 0 <= count - math.prod(cells) <= MOST_LEADING]
     if not found:  # patches of unequal sides
         divisors = [[size // part for part in range(1, size + 1) if size % part == 0] for size in sizes]

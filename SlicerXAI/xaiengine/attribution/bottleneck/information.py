@@ -12,7 +12,7 @@ from torch import nn
 
 from ...core.errors import OptionError
 from ...network.feature_grid import feature_grid
-from ...network.layers import evaluation_mode
+from ...network.layers import evaluation_mode, find_layer
 from ...network.tail.tail import Tail
 from ...targets.targets import BinaryTarget, ClassTarget, DifferenceTarget, RegressionTarget, Target, TopKTarget
 from ..forward import Attribution
@@ -294,7 +294,7 @@ def own_statistics(
     found = StatisticsAccumulator("channel", scans=1)
     lowest = 0.0
     recorded: list[torch.Tensor] = []
-    hook = network.get_submodule(layer).register_forward_hook(
+    hook = find_layer(network, layer).register_forward_hook(
         lambda module, arguments, output: recorded.append(output.detach().clone())
     )
     try:

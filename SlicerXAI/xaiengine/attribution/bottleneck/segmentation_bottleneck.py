@@ -20,6 +20,7 @@ from ...core.errors import ModelError
 from ...inference.window_layers import LayerLattice, lay_cells
 from ...inference.window_output import WindowNetwork
 from ...inference.windows import WindowedModel
+from ...network.layers import find_layer
 from ...network.tail.tail import Tail
 from ...targets.segmentation_targets import OutputForm, SegmentationTarget, voxel_scores
 from ..feature_maps import spatial_layers
@@ -201,7 +202,7 @@ def own_statistics(module: WindowNetwork, windows: WindowedModel, image: Tensor,
     chosen = list(range(0, layout.count, step))[:MOST_STATISTICS_WINDOWS]
     gathered = StatisticsAccumulator("channel", scans=1)
     mirrored = False
-    handle = dict(module.network.named_modules())[layer].register_forward_hook(
+    handle = find_layer(module.network, layer).register_forward_hook(
         lambda units, arguments, output: gathered.add(output, mirrored=mirrored)
     )
     padded = windows.padded(image)

@@ -120,7 +120,8 @@ def _layers(view: ScanView, row: torch.Tensor, names: list[str] | None) -> tuple
         spread = default_layers(forward, network, row, 3)
     except ModelError:  # methods that need a layer will say so
         return [], []
-    own = [name for name in model.layers if name]
+    known = spatial_layers(forward, network, row)
+    own = [name for name in model.layers if name in known]
     return deepest, [own[0], *[name for name in spread if name != own[0]][-2:]] if own else spread
 
 

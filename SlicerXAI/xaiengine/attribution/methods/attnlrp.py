@@ -1,0 +1,29 @@
+"""AttnLRP: relevance propagated through attention (Achtibat, ICML 2024)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..registry import AttributionMethod, Passes, register
+
+if TYPE_CHECKING:
+    from ..case import Case
+    from ..forward import Attribution
+
+
+@register
+class AttnLrp(AttributionMethod):
+    name, title, family = "attnlrp", "AttnLRP", "gradient"
+    aliases = ("attention_lrp",)
+    needs = ("differentiable", "layers")
+    signed = True
+    unit = "relevance"
+
+    def passes(self, case: Case) -> Passes:
+        return case.gradient_pass()
+
+    def run(self, case: Case) -> Attribution:
+        from ..relevance import COMPOSITES, relevance
+
+        rules = COMPOSITES["epsilon"]
+        return case.by_module(self.title, lambda forward, inputs, baseline: relevance(forward, inputs, rules), linear=True)

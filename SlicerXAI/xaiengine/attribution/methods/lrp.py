@@ -1,0 +1,34 @@
+"""Layer-wise relevance propagation for convolutional networks (Bach 2015, Montavon 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..registry import AttributionMethod, Passes, register
+from ..settings import RelevanceSettings
+
+if TYPE_CHECKING:
+    from ..case import Case
+    from ..forward import Attribution
+
+
+@register
+class LayerwiseRelevance(AttributionMethod):
+    name, title, family = "lrp", "Layer-wise relevance propagation", "gradient"
+    aliases = ("layerwise_relevance_propagation",)
+    needs = ("differentiable", "layers")
+    signed = True
+    unit = "relevance"
+    Settings = RelevanceSettings
+
+    def passes(self, case: Case) -> Passes:
+        return case.gradient_pass()
+
+    def run(self, case: Case) -> Attribution:
+        from dataclasses import replace
+
+        from ..relevance import COMPOSITES, relevance
+
+        settings = self.settings(case)
+        rules = replace(COMPOSITES[settings.composite], gamma=settings.lrp_gamma, epsilon=settings.lrp_epsilon)
+        return case.by_module(self.title, lambda forward, inputs, baseline: relevance(forward, inputs, rules), linear=True)
