@@ -86,4 +86,3 @@ def test_tokens_lie_on_their_patches_and_attention_has_no_map():
     assert (grid.cells, grid.scale, grid.offset) == ((4, 4), (8.0, 8.0), (3.5, 3.5))
     with pytest.raises(ModelError, match="feature map"):
         feature_grid(network, "blocks.0.attn.drop_weights", torch.zeros(1, 1, 32, 32))
-

@@ -85,7 +85,7 @@ def trained_swin(dims: int = 3, steps: int = 40) -> nn.Module:
 def _train(network: nn.Module, dims: int, steps: int, batch: int, loss, size: int = 0) -> None:
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    for step in range(steps):
+    for _ in range(steps):
         images, labels, masks = cubes(dims, batch, generator)
         if size:
             images, masks = (_grown(item, size) for item in (images, masks))

@@ -18,13 +18,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ..core.errors import ModelError
+from ..network.feature_grid import FeatureGrid
 from ..network.layer_maps import layer_maps
 from ..network.layouts import Layout, strides
-from .forward import Attribution, TargetForward, out_of_place
 from .feature_maps import explainable
+from .forward import Attribution, TargetForward, out_of_place
 from .placement import placed
 from .relevance import _multi_head, plain_attention
-from ..network.feature_grid import FeatureGrid
 
 AttentionKind = Literal["rollout", "gradient_attention", "legrad"]
 _SOFTMAX = {torch.softmax, Tensor.softmax, functional.softmax}

@@ -164,8 +164,8 @@ class RelevanceSettings(MethodSettings):
     composite: Literal["epsilon", "gamma", "plus_flat", "alpha_beta_flat", "gamma_box"] = option(
         "gamma",
         "Rules",
-        "Of dense layers, always epsilon; of convolutions epsilon, gamma, z-plus or alpha 2 beta 1; of the first layer "
-        "flat or z-box where named.",
+        "Rules of relevance propagation: epsilon for dense layers, for convolutions the named one (plus, alpha_beta), "
+        "flat or z-box for the first layer where named.",
         advanced=True,
     )
     lrp_gamma: float = option(

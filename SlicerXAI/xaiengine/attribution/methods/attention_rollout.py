@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from ..registry import AttributionMethod, Passes, register
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..case import Case
-    from ..forward import Attribution
+    from ..forward import Attribution, TargetForward
 
 
 @register
@@ -25,6 +27,7 @@ class AttentionRollout(AttributionMethod):
     def run(self, case: Case) -> Attribution:
         from ..attention import attention_map
 
-        return case.by_module(
-            self.title, lambda forward, inputs, baseline: attention_map(forward, inputs, "rollout"), linear=True
-        )
+        def of(forward: TargetForward, inputs: Tensor, baseline: Tensor) -> Attribution:
+            return attention_map(forward, inputs, "rollout")
+
+        return case.by_module(self.title, of, linear=True)

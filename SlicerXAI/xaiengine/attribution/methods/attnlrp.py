@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from ..registry import AttributionMethod, Passes, register
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..case import Case
-    from ..forward import Attribution
+    from ..forward import Attribution, TargetForward
 
 
 @register
@@ -26,4 +28,8 @@ class AttnLrp(AttributionMethod):
         from ..relevance import COMPOSITES, relevance
 
         rules = COMPOSITES["epsilon"]
-        return case.by_module(self.title, lambda forward, inputs, baseline: relevance(forward, inputs, rules), linear=True)
+
+        def of(forward: TargetForward, inputs: Tensor, baseline: Tensor) -> Attribution:
+            return relevance(forward, inputs, rules)
+
+        return case.by_module(self.title, of, linear=True)

@@ -8,8 +8,10 @@ from ..registry import AttributionMethod, Passes, register
 from ..settings import RelevanceSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..case import Case
-    from ..forward import Attribution
+    from ..forward import Attribution, TargetForward
 
 
 @register
@@ -31,4 +33,8 @@ class LayerwiseRelevance(AttributionMethod):
 
         settings = self.settings(case)
         rules = replace(COMPOSITES[settings.composite], gamma=settings.lrp_gamma, epsilon=settings.lrp_epsilon)
-        return case.by_module(self.title, lambda forward, inputs, baseline: relevance(forward, inputs, rules), linear=True)
+
+        def of(forward: TargetForward, inputs: Tensor, baseline: Tensor) -> Attribution:
+            return relevance(forward, inputs, rules)
+
+        return case.by_module(self.title, of, linear=True)
