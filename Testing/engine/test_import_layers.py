@@ -24,6 +24,7 @@ LEVELS = (
     ("counterfactual", "semantics"),
     ("figures",),
     ("report",),
+    ("dicom_out",),
     ("api",),
     ("tasks",),
     ("app",),

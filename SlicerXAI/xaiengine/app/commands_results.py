@@ -1,4 +1,4 @@
-"""Shell commands about results: ``report``."""
+"""Shell commands about results: ``report`` and ``export-dicom``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,32 @@ def report_command(arguments: Sequence[str] | None = None) -> int:
         chosen.results, chosen.output, titles=task_titles, scan=chosen.scan, with_scan=not chosen.without_scan
     )
     say(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def export_dicom_command(arguments: Sequence[str] | None = None) -> int:
+    """``xaiengine export-dicom RESULT``: segments as DICOM SEG, maps as Parametric Map, measurements as SR."""
+    parser = argparse.ArgumentParser(prog="xaiengine export-dicom", description=export_dicom_command.__doc__)
+    parser.add_argument("result", type=Path, metavar="RESULT", help="folder of a result")
+    parser.add_argument("--output", "-o", type=Path, metavar="FOLDER", help="where to (default: RESULT/dicom)")
+    parser.add_argument(
+        "--source", type=Path, metavar="DICOM", help="the series that was explained (default: the one the job read)"
+    )
+    parser.add_argument("--series", default="", metavar="UID", help="which series of the source")
+    parser.add_argument("--synthetic", action="store_true", help="export generated images too, marked SYNTHETIC")
+    chosen = parser.parse_args(arguments)
+    from ..dicom_out.export import export_result
+
+    written = export_result(
+        chosen.result,
+        chosen.output,
+        source=chosen.source,
+        series_uid=chosen.series,
+        synthetic=chosen.synthetic,
+        say=say,
+    )
+    for path in written:
+        say(f"  {path}")
     return 0
 
 

@@ -25,6 +25,7 @@ MODEL_COMMANDS = {
     "describe-model": "commands_models:describe_model_command",
     "cache": "commands_models:cache_command",
     "report": "commands_results:report_command",
+    "export-dicom": "commands_results:export_dicom_command",
 }
 
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         ("describe-model", "write the small JSON file that goes with plain weights"),
         ("cache", "show or empty the cache of converted models"),
         ("report", "write one HTML page about a result"),
+        ("export-dicom", "write maps, segments and measurements of a result as DICOM"),
     ):
         commands.add_parser(name, help=text, add_help=False)
     return parser

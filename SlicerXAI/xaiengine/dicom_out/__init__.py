@@ -1,0 +1,1 @@
+"""Results as DICOM objects: segmentations, parametric maps and a measurement report."""
