@@ -19,7 +19,7 @@ class SlicerXAI(ScriptedLoadableModule):
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("SlicerXAI")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Explainable AI")]
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Analysis")]
         parent.dependencies = ["Segmentations", "Sequences", "Tables", "Plots", "SubjectHierarchy"]
         parent.contributors = ["SlicerXAI contributors"]
         parent.helpText = _(
@@ -110,6 +110,8 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         self.panel = Panel(slicer.util.childWidgetVariables(widget), widget, self.logic, self.logic.getParameterNode())
         self.layout.addStretch(1)
         scene = slicer.mrmlScene
+        for event in (scene.StartCloseEvent, scene.StartImportEvent):
+            self._observations.append(scene.AddObserver(event, self._onSceneChanging))
         self._observations.append(scene.AddObserver(scene.EndCloseEvent, self._onSceneClosed))
         self._observations.append(scene.AddObserver(scene.EndImportEvent, self._onSceneChanged))
         self._observations.append(scene.AddObserver(scene.NodeAddedEvent, self._onNodeAdded))
@@ -144,17 +146,22 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
         self._onSceneChanged(scene, event)
         self.panel.model.rest()
 
+    def _onSceneChanging(self, _scene, _event):
+        self.panel.holdParameters()
+
     def _onSceneChanged(self, _scene, _event):
+        # A moment later: node selectors made after this observer learn of the scene's nodes after it.
         if not slicer.mrmlScene.IsClosing():
-            self.panel.setParameterNode(self.logic.getParameterNode())
+            self.panel.setParameterNodeSoon(self.logic.getParameterNode)
 
 
-class SlicerXAILogic(ScriptedLoadableModuleLogic, XAILogic):
+class SlicerXAILogic(XAILogic, ScriptedLoadableModuleLogic):
     """``slicer.util.getModuleLogic("SlicerXAI").quantifyLesions(volumeNode)`` and siblings."""
 
     def __init__(self, engine=None):
-        ScriptedLoadableModuleLogic.__init__(self)
+        # In this order of bases Slicer's class, which hands on to the next base, does not initialize ours again.
         XAILogic.__init__(self, engine)
+        ScriptedLoadableModuleLogic.__init__(self)
 
 
 class SlicerXAITest(ScriptedLoadableModuleTest):

@@ -43,3 +43,12 @@ def showLegend(mapNode: slicer.vtkMRMLScalarVolumeNode) -> Any:
     legend.SetLabelFormat(_LABEL_FORMAT)
     legend.GetTitleTextProperty().SetFontSize(_FONT_SIZE)
     return legend
+
+
+def redrawLegend(mapNode: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Have the color legend of a map drawn in views that were made after it."""
+    logic = slicer.modules.colors.logic()
+    known = logic.GetColorLegendDisplayNode(mapNode) if hasattr(logic, "GetColorLegendDisplayNode") else None
+    if known is not None and known.GetVisibility():
+        known.SetVisibility(False)
+        known.SetVisibility(True)

@@ -157,7 +157,7 @@ def _description(ramp: _Ramp) -> str:
 def _fill(node: slicer.vtkMRMLColorTableNode, ramp: _Ramp) -> None:
     node.SetName(ramp.name)
     node.SetDescription(_description(ramp))
-    node.SetAttribute("Category", translate("qSlicerAbstractCoreModule", "Explainable AI"))
+    node.SetAttribute("Category", translate("qSlicerAbstractCoreModule", "SlicerXAI"))
     node.SetTypeToUser()
     node.SetNumberOfColors(NUMBER_OF_COLORS)
     for index, (red, green, blue, opacity) in enumerate(ramp.table()):

@@ -6,7 +6,9 @@ from typing import Any
 
 import slicer
 
+from .ColorLegend import redrawLegend
 from .Display import showLegendOf
+from .EventPump import callSoon
 from .Navigation import jumpTo, strongestPoint
 
 # Slicer keeps numbers above 500 for layouts of modules.
@@ -14,6 +16,7 @@ COMPARE_LAYOUT = 8702
 VIEW_NAMES = ("XAICompareLeft", "XAICompareRight")
 _USUAL_LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 _PREVIOUS_LAYOUT = "XAI.PreviousLayout"
+_FITTED_TO = "XAI.FittedTo"
 
 _VIEW = (
     '<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
@@ -37,25 +40,30 @@ def compareMaps(left: Any, right: Any, background: Any, opacity: float) -> None:
     if not layout.IsLayoutDescription(COMPARE_LAYOUT):
         layout.AddLayoutDescription(COMPARE_LAYOUT, _LAYOUT)
     layout.SetViewArrangement(COMPARE_LAYOUT)
-    fitted = False
     for name, mapNode in zip(VIEW_NAMES, (left, right)):
         composite = compositeNode(name)
         if composite is None:  # without a main window there are no views
             continue
         composite.SetLinkedControl(True)
         composite.SetHotLinkedControl(True)
-        isNew = background is not None and composite.GetBackgroundVolumeID() != background.GetID()
         if background is not None:
             composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(mapNode.GetID())
         composite.SetForegroundOpacity(opacity)
         showLegendOf(mapNode)
-        if isNew:
-            _fit(name)
-            fitted = True
-    place = strongestPoint(left) if fitted else None
-    if place is not None:
+    # New views get their size in a later turn of the event loop; what is fitted before shows a part of the picture.
+    callSoon(lambda: _complete(left, right, background))
+
+
+def _complete(left: Any, right: Any, background: Any) -> None:
+    """Fit the views that have not shown this scan yet, go to the strongest place, and draw every color bar."""
+    if not isComparing():
+        return
+    fitted = [_fit(name, background) for name in VIEW_NAMES] if background is not None else []
+    if any(fitted) and (place := strongestPoint(left)) is not None:
         jumpTo(place)
+    for mapNode in (left, right):
+        redrawLegend(mapNode)
 
 
 def endComparison() -> None:
@@ -83,8 +91,19 @@ def _layoutNode(create: bool = True) -> Any:
     return node
 
 
-def _fit(viewName: str) -> None:
+def _fit(viewName: str, background: Any) -> bool:
+    """Fit a view to a scan unless it was fitted to it before; returns whether it was fitted now.
+
+    What a view shows does not tell: Slicer writes the scan into the layers of every view at once.
+    """
     layoutManager = slicer.app.layoutManager()
     widget = layoutManager.sliceWidget(viewName) if layoutManager is not None else None
-    if widget is not None:
-        widget.sliceLogic().FitSliceToBackground()
+    if widget is None:
+        return False
+    logic = widget.sliceLogic()
+    node = logic.GetSliceNode()
+    if node.GetAttribute(_FITTED_TO) == background.GetID():
+        return False
+    logic.FitSliceToBackground()
+    node.SetAttribute(_FITTED_TO, background.GetID())
+    return True

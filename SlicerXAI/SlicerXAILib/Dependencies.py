@@ -6,10 +6,12 @@ so only the packages' metadata and files are looked at.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -101,7 +103,7 @@ def install(confirm: Callable[[str], bool], onlyCpu: bool = False) -> bool:
 
     :param confirm: asks the user whether the packages named in its text may be installed.
     :param onlyCpu: take torch's build without GPU support, which is a tenth of the size.
-    :raises EngineError: the PyTorch extension is absent, or torch could not be installed.
+    :raises EngineError: the PyTorch extension is absent, pip failed, or Slicer's own question was declined.
     """
     missing = missingRequirements()
     if not missing:
@@ -110,11 +112,32 @@ def install(confirm: Callable[[str], bool], onlyCpu: bool = False) -> bool:
     if not confirm(_("These Python packages will be installed: {names}").format(names=names)):
         return False
     torch = [item for item in missing if item.name == "torch"]
-    if torch:
-        _installTorch(torch[0], onlyCpu)
-    _installPackages([item for item in missing if item.name != "torch"])
+    with _saidToTheUser():
+        if torch:
+            _installTorch(torch[0], onlyCpu)
+        _installPackages([item for item in missing if item.name != "torch"])
     importlib.invalidate_caches()
     return not missingRequirements()
+
+
+@contextlib.contextmanager
+def _saidToTheUser() -> Iterator[None]:
+    """Turn what Slicer's package manager raises into sentences with a remedy."""
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        raise EngineError(
+            _("The packages could not be installed: pip ended with exit code {code}.").format(code=error.returncode),
+            _(
+                "Check the network connection and the proxy settings, and read the Python console, which shows what "
+                "pip said. For computers without network, click 'Without network...'."
+            ),
+        ) from error
+    except RuntimeError as error:
+        raise EngineError(
+            _("The packages were not installed: {reason}").format(reason=error),
+            _("Click Install again and agree, or click 'Without network...' for the commands to run by hand."),
+        ) from error
 
 
 def offlineInstructions() -> str:
@@ -158,6 +181,7 @@ def _installPackages(requirements: Sequence[Requirement]) -> None:
         packaging.load_requirements(REQUIREMENTS_FILE),
         requester=REQUESTER,
         skip_packages=["torch", "SimpleITK"],
+        prompt_install=False,  # the user has agreed already
     )
 
 

@@ -39,3 +39,13 @@ class EventPump:
 
     def _stop(self, _outcome: Any) -> None:
         self._timer.stop()
+
+
+def callSoon(function: Callable[[], Any]) -> None:
+    """Call a function in the next turn of the event loop; at once where there is none (outside the application)."""
+    try:
+        import qt
+    except ImportError:
+        function()
+        return
+    qt.QTimer.singleShot(0, function)

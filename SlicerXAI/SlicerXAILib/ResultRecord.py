@@ -17,7 +17,7 @@ from .ColorTables import removeUnusedTables
 from .EngineErrors import EngineError
 from .LoadedResult import LoadedResult, Picture
 from .ResultAttributes import INPUT_REFERENCE, RECORD_REFERENCE, ROLE
-from .Series import removeLostImages
+from .Series import browserOf, imageOf, removeLostImages
 from .Translation import tr as _
 
 _NODE_ROLE = "XAI.Node."
@@ -49,6 +49,8 @@ def keepRecord(loaded: LoadedResult, call: TaskCall | None = None) -> Any:
         "provenance": loaded.provenance,
         "hints": {role: dict(hints) for role, hints in loaded.hints.items()},
         "inputName": loaded.inputName,
+        # Those that a user sees in the hierarchy, and can delete there.
+        "listed": [role for role, node in loaded.nodes.items() if not node.IsA("vtkMRMLSequenceNode")],
     }
     if call is not None:
         encoder = _Encoder(record)
@@ -174,10 +176,29 @@ def shortName(node: Any) -> str:
 def removeOrphans() -> None:
     """Remove what is left of results whose nodes were removed: records, images of series, clipped color tables."""
     for record in slicer.util.getNodesByClass(_CLASS):
-        if _isRecord(record) and not _nodes(record):
-            slicer.mrmlScene.RemoveNode(record)
+        if _isRecord(record):
+            _removeSeriesOf(record)
+            if not _nodes(record):
+                slicer.mrmlScene.RemoveNode(record)
     removeLostImages()
     removeUnusedTables()
+
+
+def _removeSeriesOf(record: Any) -> None:
+    """Remove the series of a result whose other nodes are all gone.
+
+    Slicer's hierarchy has no items for sequences and their browsers: who deletes the folder of a result leaves them.
+    """
+    left = _nodes(record)
+    series = [node for node in left.values() if node.IsA("vtkMRMLSequenceNode")]
+    others = _content(record).get("listed")
+    if not series or not others or any(role in left for role in others):
+        return
+    images = [imageOf(node) for node in series]
+    # A browser makes its image again when that is removed, so that browsers go first.
+    for node in [*map(browserOf, series), *images, *series]:
+        if node is not None and slicer.mrmlScene.IsNodePresent(node):
+            slicer.mrmlScene.RemoveNode(node)
 
 
 class _Encoder:

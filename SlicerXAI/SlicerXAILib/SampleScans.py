@@ -66,8 +66,11 @@ def registerSampleScans() -> None:
     for scan in sampleScans():
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
-            sampleName=scan.name,
+            sampleName=scan.title,  # what the button shows
+            # Slicer takes the length of these, also where a function brings the scan.
+            uris=[],
+            fileNames=[],
+            nodeNames=[],
             thumbnailFileName=str(scan.thumbnail),
-            loadFileType="VolumeFile",
             customDownloader=lambda _source, scan=scan: scan.load(),
         )

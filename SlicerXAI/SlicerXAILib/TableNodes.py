@@ -76,6 +76,8 @@ def _series(
     chartType = _CHART_TYPES.get(hints.get("type", "line"), "PlotTypeLine")
     node.SetPlotType(getattr(slicer.vtkMRMLPlotSeriesNode, chartType))
     xColumn = str(hints.get("x") or "")
+    if chartType == "PlotTypeBar":
+        _makeWords(tableNode, xColumn)
     isText = isinstance(tableNode.GetTable().GetColumnByName(xColumn), vtk.vtkStringArray)
     if isText:  # words stand below the bars or points, which are counted
         node.SetLabelColumnName(xColumn)
@@ -84,6 +86,23 @@ def _series(
     node.SetYColumnName(yColumn)
     node.SetUniqueColor()
     return node
+
+
+def _makeWords(tableNode: slicer.vtkMRMLTableNode, title: str) -> None:
+    """Turn a column of whole numbers that name the rows (lesion 1, 2, ...) into words: Slicer names bars by words
+    alone, and would draw the bars of numbers at 0, 1, 2, ..."""
+    table = tableNode.GetTable()
+    column = table.GetColumnByName(title)
+    if column is None or isinstance(column, vtk.vtkStringArray):
+        return
+    words = vtk.vtkStringArray()
+    words.SetName(title)
+    for row in range(column.GetNumberOfTuples()):
+        words.InsertNextValue(f"{column.GetTuple1(row):g}")
+    place = next(index for index in range(table.GetNumberOfColumns()) if table.GetColumnName(index) == title)
+    table.RemoveColumn(place)
+    table.InsertColumn(words, place)
+    tableNode.Modified()
 
 
 def _cells(words: Sequence[str]) -> np.ndarray | list[str]:

@@ -113,6 +113,7 @@ class ScriptedLoadableModuleWidget:
     """Base class of a module's panel."""
 
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.parent = parent
         self.layout = parent.layout()
         self.moduleName = type(self).__name__.removesuffix("Widget")
@@ -201,6 +202,18 @@ def _named(root: QtWidgets.QWidget, name: str) -> QtWidgets.QWidget:
     return found
 
 
+class _FileDialog(QtWidgets.QFileDialog):
+    """PythonQt gives what was chosen alone; PySide adds the filter."""
+
+    @staticmethod
+    def getOpenFileName(*arguments: Any) -> str:
+        return QtWidgets.QFileDialog.getOpenFileName(*arguments)[0]
+
+    @staticmethod
+    def getSaveFileName(*arguments: Any) -> str:
+        return QtWidgets.QFileDialog.getSaveFileName(*arguments)[0]
+
+
 def _provide_modules() -> None:
     """Make ``import qt``, ``import ctk`` and ``slicer.qMRMLNodeComboBox`` work."""
     qt, ctk = types.ModuleType("qt"), types.ModuleType("ctk")
@@ -209,6 +222,7 @@ def _provide_modules() -> None:
             if name.startswith("Q"):
                 setattr(qt, name, getattr(module, name))
     qt.QUiLoader = UiLoader
+    qt.QFileDialog = _FileDialog
     for widget in qt_ctk.WIDGETS:
         setattr(ctk, widget.__name__, qt_binding.turn_properties_into_attributes(widget))
     for widget in qt_mrml_widgets.WIDGETS:

@@ -28,6 +28,7 @@ def install() -> None:
         for name in dir(module):
             turn_properties_into_attributes(getattr(module, name))
     _replace_connect()
+    _refuse_unknown_attributes()
     QtCore.QObject.name = property(lambda self: self.objectName, lambda self, name: self.setObjectName(name))
     QtCore.QObject.delete = lambda self: self.deleteLater()
     QtCore.QObject.className = lambda self: type(self).__name__
@@ -67,7 +68,13 @@ def _set_property(cls: type, declared: QtCore.QMetaProperty) -> None:
     def read(self: Any) -> Any:
         return getter(self) if getter is not None else QtCore.QObject.property(self, name)
 
+    number = declared.typeName() in ("int", "uint", "double", "float")
+    text = declared.typeName() == "QString"
+
     def write(self: Any, value: Any) -> None:
+        if number and (value is None or isinstance(value, str)):
+            raise ValueError(f"Property {name!r} of type {declared.typeName()} does not accept {value!r}.")
+        value = str(value) if text and value is None else value  # PythonQt shows the word
         if setter is not None:
             setter(self, value)
         elif not QtCore.QObject.setProperty(self, name, value):
@@ -97,6 +104,19 @@ def _replace_connect() -> None:
         return look_up(self, name)
 
     QtCore.QObject.__getattribute__ = attribute
+
+
+def _refuse_unknown_attributes() -> None:
+    """A widget has no attribute but its properties: the module's code may not invent one. The host's own may."""
+    assign = QtCore.QObject.__setattr__
+
+    def attribute(self: Any, name: str, value: Any) -> None:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.startswith("SlicerXAI") and not hasattr(type(self), name):
+            raise AttributeError(f"{name} does not exist and creating new attributes on C++ objects is not allowed")
+        assign(self, name, value)
+
+    QtCore.QObject.__setattr__ = attribute
 
 
 def connect(sender: QtCore.QObject, signature: str, *target: Any) -> bool:

@@ -6,9 +6,12 @@ from typing import Any
 
 import slicer
 import vtk
+from PySide6 import QtCore
 
 from .slice_picture import SliceView
 
+FIRST_SIZE = (595, 328)
+"""Of a view that was just made: Qt gives it its own in a later turn of the event loop."""
 CONVENTIONAL_LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
 
@@ -109,6 +112,7 @@ class LayoutManager:
                 continue
             if view is not None:
                 self._application_logic.GetSliceLogics().RemoveItem(view.logic)
-            view = SliceView(node.GetLayoutName(), node.GetOrientation(), self._size)
+            view = SliceView(node.GetLayoutName(), node.GetOrientation(), FIRST_SIZE)
+            QtCore.QTimer.singleShot(0, lambda view=view: view.logic.ResizeSliceNode(*self._size))
             self._views[node.GetLayoutName()] = view
             self._application_logic.GetSliceLogics().AddItem(view.logic)

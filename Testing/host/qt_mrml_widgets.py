@@ -63,7 +63,7 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
         self.combo = QtWidgets.QComboBox()
         self.combo.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         layout.addWidget(self.combo, 1)
-        self._node_types: list[str] = []
+        self._node_types: tuple[str, ...] = ()
         self._options = dict(_OPTIONS)
         self._none_display = "None"
         self._items: list[str] = []
@@ -82,9 +82,8 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
         self.setCurrentNodeID(node.GetID() if node is not None else "")
 
     def setCurrentNodeID(self, identifier: str | None) -> None:
+        # As Slicer's: a node that the list does not know yet is not chosen, and not remembered.
         identifier = identifier or ""
-        if identifier not in self._items:
-            self._refresh()
         self._choose(identifier if identifier in self._items else "")
 
     def addNode(self, class_name: str | None = None) -> Any:
@@ -103,12 +102,13 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
         return len([item for item in self._items if item and not item.startswith("+")])
 
     def setNodeTypes(self, types: list[str]) -> None:
-        self._node_types = list(types)
+        self._node_types = tuple(types)
         self._refresh()
 
     def _set_option(self, name: str, value: bool) -> None:
         self._options[name] = value
         self._refresh()
+        self._repeat_nothing()
 
     def _set_none_display(self, text: str) -> None:
         self._none_display = text
@@ -120,6 +120,12 @@ class qMRMLNodeComboBox(_WithScene, QtWidgets.QWidget):
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndCloseEvent):
                 self._observations.append((scene, scene.AddObserver(event, lambda *_event: self._refresh())))
         self._refresh()
+        self._repeat_nothing()
+
+    def _repeat_nothing(self) -> None:
+        """Slicer's selectors say that no node is chosen whenever their scene or an option is set."""
+        if not self._current:
+            self.currentNodeChanged.emit(None)
 
     def _takes(self, node: Any) -> bool:
         if node.GetHideFromEditors() and not self._options["showHidden"]:

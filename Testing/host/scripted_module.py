@@ -33,6 +33,7 @@ class ScriptedLoadableModuleWidget:
     """Base class of the panel; a host with Qt replaces it."""
 
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.parent = parent
         self.moduleName = type(self).__name__.removesuffix("Widget")
 
@@ -48,6 +49,7 @@ class ScriptedLoadableModuleLogic:
     """Base class of the logic; finds or makes the module's parameter node."""
 
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()  # as Slicer's: a second base of a module's logic is initialized from here
         self.parent = parent
         self.moduleName = type(self).__name__.removesuffix("Logic")
         self.isSingletonParameterNode = True
@@ -58,9 +60,8 @@ class ScriptedLoadableModuleLogic:
 
     def createParameterNode(self) -> slicer.vtkMRMLScriptedModuleNode:
         node = slicer.vtkMRMLScriptedModuleNode()
-        node.SetName(self.moduleName)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
         node.SetSingletonTag(self.moduleName)
-        node.SetModuleName(self.moduleName)
         node.SetAttribute("ModuleName", self.moduleName)
         return slicer.mrmlScene.AddNode(node)
 

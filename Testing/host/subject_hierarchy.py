@@ -11,9 +11,8 @@ _SHOWN_CLASSES = (
     "vtkMRMLPlotSeriesNode",
     "vtkMRMLPlotChartNode",
     "vtkMRMLTextNode",
-    "vtkMRMLSequenceNode",
-    "vtkMRMLSequenceBrowserNode",
 )
+"""No plugin of the application claims sequences and their browsers: they have no items."""
 
 
 class SubjectHierarchyMirror:

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from host.slicer_packaging import Packaging
 from SlicerXAILib import Dependencies
 from SlicerXAILib.Dependencies import Requirement
 from SlicerXAILib.EngineErrors import EngineError
@@ -102,27 +103,74 @@ def test_nothing_is_installed_without_consent(packages, monkeypatch):
     assert "monai>=1.6" in asked[0]
 
 
-def test_torch_is_installed_by_the_pytorch_extension_and_the_rest_by_slicer(packages, monkeypatch):
-    calls = []
+class PyTorchUtilsLogic:
+    """The PyTorch extension's logic, with the signature of its installTorch."""
 
-    class PyTorchUtilsLogic:
-        def installTorch(self, askConfirmation, torchVersionRequirement, forceComputationBackend=None):
-            calls.append(("torch", torchVersionRequirement, forceComputationBackend))
-            return True
+    calls: list[tuple] = []
 
-    utils = types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic)
-    packaging = types.SimpleNamespace(
-        load_requirements=lambda path: Path(path).name,
-        pip_ensure=lambda wanted, requester, skip_packages: calls.append((wanted, requester, skip_packages)),
-    )
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", utils)
+    def installTorch(
+        self,
+        askConfirmation: bool = False,
+        forceComputationBackend: str | None = None,
+        torchVersionRequirement: str | None = None,
+        torchvisionVersionRequirement: str | None = None,
+    ):
+        self.calls.append((askConfirmation, torchVersionRequirement, forceComputationBackend))
+        return types.SimpleNamespace(__version__="2.13.0")
+
+
+@pytest.fixture
+def newSlicer(packages, monkeypatch):
+    """Slicer 5.12 with the PyTorch extension; returns its package manager."""
+    packaging = Packaging()
+    PyTorchUtilsLogic.calls = []
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic))
     monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
     monkeypatch.setattr("slicer.packaging", packaging, raising=False)
+    return packaging
+
+
+def test_torch_is_installed_by_the_pytorch_extension_and_the_rest_by_slicer(newSlicer):
     Dependencies.install(lambda text: True)
-    rest = ("requirements.txt", "SlicerXAI", ["torch", "SimpleITK"])
-    assert calls == [("torch", ">=2.6", None), rest]
+    assert PyTorchUtilsLogic.calls == [(False, ">=2.6", None)]
+    assert newSlicer.calls == [("SlicerXAI", ["torch", "SimpleITK"])] and "monai>=1.6" in newSlicer.installed
     Dependencies.install(lambda text: True, onlyCpu=True)
-    assert calls[2:] == [("torch", ">=2.6", "cpu"), rest]
+    assert PyTorchUtilsLogic.calls[1:] == [(False, ">=2.6", "cpu")]
+
+
+def test_the_user_is_asked_once(newSlicer):
+    asked = []
+    Dependencies.install(lambda text: asked.append(text) or True)
+    assert len(asked) == 1 and newSlicer.questions == []
+
+
+def test_pip_that_fails_is_told_with_what_to_do(newSlicer):
+    newSlicer.exit_code = 1
+    with pytest.raises(EngineError, match="pip ended with exit code 1") as failure:
+        Dependencies.install(lambda text: True)
+    assert "network" in failure.value.remedy and "Without network" in failure.value.remedy
+
+
+def test_an_older_slicers_pip_that_fails_is_told_too(packages, monkeypatch):
+    for item in Dependencies.readRequirements():
+        if item.name != "captum":
+            installPackage(packages, item.name, "99.0")
+
+    def fail(requirements, requester=None):
+        raise subprocess.CalledProcessError(2, ["pip"])
+
+    monkeypatch.setattr("slicer.util.pip_install", fail)
+    with pytest.raises(EngineError, match="exit code 2"):
+        Dependencies.install(lambda text: True)
+
+
+def test_a_torch_that_slicer_declines_to_install_is_told(newSlicer, monkeypatch):
+    def decline(self, **_wanted):
+        raise RuntimeError("User declined package installation")
+
+    monkeypatch.setattr(PyTorchUtilsLogic, "installTorch", decline)
+    with pytest.raises(EngineError, match="User declined package installation"):
+        Dependencies.install(lambda text: True)
 
 
 def test_without_the_pytorch_extension_the_user_is_told_to_install_it(packages):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 from demo.counterfactual import write_case
+from host import sample_data
 from SlicerXAILib import SampleScans
 from SlicerXAILib.EngineErrors import EngineError
 from SlicerXAILib.SampleScans import sampleScans
@@ -21,28 +20,37 @@ MOST_BYTES = 2_500_000
 @pytest.fixture
 def sources(application, scene, monkeypatch):
     """What the Sample Data module is given when the application has started."""
-    given = []
-    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **source: given.append(source))
-    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    logic = sample_data.install(monkeypatch)
     module = application.load_scripted_module(ROOT / "SlicerXAI" / "SlicerXAI.py")
-    assert given == []
+    assert logic.sources == {}
     slicer.app.complete_startup()
-    yield given
+    yield logic.sources["SlicerXAI"]
     if module._logic is not None:
         module.logic().close()
 
 
-def test_every_scan_is_offered_with_a_picture(sources):
-    names = [source["sampleName"] for source in sources]
-    assert sorted(set(names)) == sorted(scan.name for scan in sampleScans())
+def named(sources, text):
+    return next(source for source in sources if source.button_text == text)
+
+
+def test_every_scan_is_offered_with_a_name_and_a_picture(sources):
+    assert {source.button_text for source in sources} == {"Chest CTA", "CTA of the aorta", "Chest X-ray"}
     for source in sources:
-        assert source["category"] == "SlicerXAI"
-        assert Path(source["thumbnailFileName"]).read_bytes().startswith(b"\x89PNG")
+        assert Path(source.thumbnailFileName).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_stand_in_refuses_what_slicer_refuses(monkeypatch):
+    logic = sample_data.install(monkeypatch)
+    with pytest.raises(TypeError, match="len"):
+        logic.registerCustomSampleDataSource(category="a", sampleName="b", customDownloader=print)
+    with pytest.raises(TypeError, match="sampleDescription"):
+        logic.registerCustomSampleDataSource(sampleName="b", sampleDescription="c", uris=[], fileNames=[])
+    logic.registerCustomSampleDataSource(sampleName="b", uris=[], fileNames=[], customDownloader=print)
 
 
 def test_a_scan_loads_where_the_module_asks_for_it(sources):
-    source = next(source for source in sources if source["sampleName"] == "XAIAorta")
-    scan, reference = source["customDownloader"](types.SimpleNamespace())
+    source = named(sources, "CTA of the aorta")
+    scan, reference = source.customDownloader(source)
     assert scan.GetName() == "CTA of the aorta"
     assert scan.GetImageData().GetDimensions() == (86, 80, 56)
     assert scan.GetSpacing() == pytest.approx((1.5, 1.5, 1.5))
@@ -51,8 +59,8 @@ def test_a_scan_loads_where_the_module_asks_for_it(sources):
 
 
 def test_the_xray_is_the_held_out_one_with_its_planted_consolidation(sources, tmp_path):
-    source = next(source for source in sources if source["sampleName"] == "XAIChestXray")
-    image, planted = source["customDownloader"](types.SimpleNamespace())
+    source = named(sources, "Chest X-ray")
+    image, planted = source.customDownloader(source)
     case = write_case(tmp_path, 1)
     expected = slicer.util.loadVolume(case["volume"])
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(image), slicer.util.arrayFromVolume(expected))

@@ -12,6 +12,23 @@ from ..EngineErrors import EngineError
 from ..Signal import Signal
 
 
+class _Consent:
+    """Asks the user; the cursor shows that Slicer is busy only once the user has agreed."""
+
+    def __init__(self) -> None:
+        self._isWaiting = False
+
+    def __call__(self, text: str) -> bool:
+        self._isWaiting = bool(slicer.util.confirmOkCancelDisplay(text))
+        if self._isWaiting:
+            slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+        return self._isWaiting
+
+    def release(self) -> None:
+        if self._isWaiting:
+            slicer.app.restoreOverrideCursor()
+
+
 class DependencyBar:
     """Hidden where nothing is missing. Signals: ``changed()`` after an installation, ``told(text)``."""
 
@@ -43,16 +60,14 @@ class DependencyBar:
     def _install(self) -> bool:
         if Dependencies.torchProblem():
             return False
+        asked = _Consent()
         try:
-            slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
-            isReady = Dependencies.install(
-                slicer.util.confirmOkCancelDisplay, onlyCpu=self._ui.cpuOnlyCheckBox.checked
-            )
+            isReady = Dependencies.install(asked, onlyCpu=self._ui.cpuOnlyCheckBox.checked)
         except EngineError as error:
             self.told.emit(f"{error.message} {error.remedy}")
             isReady = False
         finally:
-            slicer.app.restoreOverrideCursor()
+            asked.release()
         self.look()
         self.changed.emit()
         return isReady and not self.problem

@@ -52,6 +52,11 @@ class Panel:
         self._change.setSingleShot(True)
         self._change.setInterval(0)
         self._change.connect("timeout()", self._showParameters)
+        self._restoration = qt.QTimer()
+        self._restoration.setSingleShot(True)
+        self._restoration.setInterval(0)
+        self._restoration.connect("timeout()", self._restore)
+        self._nextNode: Callable[[], Any] | None = None
         self._suggestion = qt.QTimer()
         self._suggestion.setSingleShot(True)
         self._suggestion.setInterval(0)
@@ -82,6 +87,21 @@ class Panel:
         self._change.stop()
         self.results.refresh()
 
+    def holdParameters(self) -> None:
+        """Keep what the selectors lose while a scene is closed or read out of the parameter node."""
+        self._parameters.ignore()
+        for page in self._pages.values():
+            page.hold()
+
+    def setParameterNodeSoon(self, parameterNode: Callable[[], Any]) -> None:
+        """Show the parameter node that the function returns once every selector knows the scene's nodes."""
+        self._nextNode = parameterNode
+        self._restoration.start()
+
+    def _restore(self) -> None:
+        if self._nextNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.setParameterNode(self._nextNode())
+
     def _showParameters(self) -> None:
         self.machine.setParameters(self._parameters)
         task = self._parameters.value("task", self._taskNames[0])
@@ -101,6 +121,7 @@ class Panel:
         self._parameters.ignore()
         self._change.stop()
         self._timer.stop()
+        self._restoration.stop()
         self._suggestion.stop()
         self.results.close()
         self.model.close()

@@ -28,6 +28,7 @@ class TaskPage:
     def __init__(self, task: Mapping[str, Any], parameters: Parameters, scenes: Any) -> None:
         self.task = task
         self.changed = Signal()
+        self._isHeld = False
         self._parameters = parameters
         self._fields = {field["name"]: field for field in task["options"]}
         self._inputs: dict[str, Editor] = {}
@@ -65,7 +66,12 @@ class TaskPage:
     def setParameters(self, parameters: Parameters) -> None:
         """Show the settings of a parameter node; what was never set has its default."""
         self._parameters = parameters
+        self._isHeld = False
         self.reload()
+
+    def hold(self) -> None:
+        """Write nothing into the parameters until others are set: the scene goes, and with it what was chosen."""
+        self._isHeld = True
 
     def reload(self) -> None:
         for name, editor in self._inputs.items():
@@ -129,6 +135,8 @@ class TaskPage:
             editor.changed.connect(lambda name=name: self._onOption(name))
 
     def _onInput(self, name: str) -> None:
+        if self._isHeld:
+            return
         key, editor = inputKey(self.task["name"], name), self._inputs[name]
         if _takesNodes(editor):
             self._parameters.setReference(key, editor.value())
@@ -138,6 +146,8 @@ class TaskPage:
         self.changed.emit()
 
     def _onOption(self, name: str) -> None:
+        if self._isHeld:
+            return
         key, editor = optionKey(self.task["name"], name), self._options[name]
         if _takesNodes(editor):
             self._parameters.setReference(key, editor.value())

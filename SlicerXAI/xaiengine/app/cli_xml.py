@@ -15,7 +15,7 @@ from .describe import OptionField, option_fields
 HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 
 
-def cli_xml(task: Task, version: str, category: str = "Explainable AI") -> str:
+def cli_xml(task: Task, version: str, category: str = "Analysis") -> str:
     """The module description of a task, with LF line ends and the first line Slicer insists on."""
     fields = option_fields(task.Options)
     lines = [
