@@ -143,8 +143,8 @@ class SlicerXAIWidget(ScriptedLoadableModuleWidget):
             self.panel.results.followSoon()
 
     def _onSceneClosed(self, scene, event):
-        self._onSceneChanged(scene, event)
-        self.panel.model.rest()
+        # An engine is started again by the next click, not by an empty scene.
+        self.panel.setParameterNodeSoon(self.logic.getParameterNode, self.panel.model.rest)
 
     def _onSceneChanging(self, _scene, _event):
         self.panel.holdParameters()

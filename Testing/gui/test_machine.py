@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import slicer
-from host.qt_driver import choose, type_text, wait_until
+from host.qt_driver import choose, turn, type_text, wait_until
 from SlicerXAILib.Parameters import Parameters
 
 
@@ -50,6 +50,8 @@ def test_a_card_of_another_computer_is_shown_as_such(panel, a_scan, tmp_path):
     file = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(file)
     slicer.mrmlScene.Clear(False)
+    turn()
     slicer.util.loadScene(file)
+    turn()
     assert panel.ui.deviceSelector.currentText == "cuda:3 (not found here)"
     assert panel.machine.device == "cuda:3"

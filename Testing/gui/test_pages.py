@@ -119,8 +119,10 @@ def test_a_saved_scene_brings_the_settings_back(panel, a_patient, tmp_path):
     file = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(file)
     slicer.mrmlScene.Clear(False)
+    turn()
     assert panel.page.task["name"] == "quantify-lesions" and panel.ui.seedSpinBox.value == 0
     slicer.util.loadScene(file)
+    turn()
     assert panel.page.task["name"] == "explain-segmentation"
     assert panel.page.options() == {"matrix": True}
     assert panel.ui.seedSpinBox.value == 7 and panel.ui.deviceSelector.currentIndex == 1

@@ -12,7 +12,7 @@ import slicer
 from host.bright_lesion import make_small_patient
 from host.panel_driver import run_to_end, show_task
 from host.processes import is_running
-from host.qt_driver import choose, click, type_text, wait_until
+from host.qt_driver import choose, click, turn, type_text, wait_until
 from SlicerXAILib.ProcessTree import killProcessTree
 
 pytestmark = pytest.mark.slow
@@ -93,8 +93,10 @@ def test_a_saved_scene_reopens_with_its_result_which_is_made_again(real_panel, a
     file = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(file)
     slicer.mrmlScene.Clear(False)
+    turn()
     assert not panel.ui.resultsButton.isVisible()
     slicer.util.loadScene(file)
+    turn()
     assert panel.ui.resultsButton.isVisible() and panel.ui.valuesLabel.text == told
     assert panel.ui.provenanceLabel.text == made
     assert panel.model.model == bright_model and panel.ui.seedSpinBox.value == 4

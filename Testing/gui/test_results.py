@@ -7,10 +7,10 @@ import pytest
 import slicer
 import vtk
 from host.panel_driver import run_to_end
-from host.qt_driver import choose, click, click_cell, drag, wait_until
+from host.qt_driver import choose, click, click_cell, drag, turn, wait_until
 from PySide6 import QtWidgets
 from SlicerXAILib import Display, Navigation
-from SlicerXAILib.Compare import VIEW_NAMES, compositeNode
+from SlicerXAILib.Compare import VIEW_NAMES, compareMaps, compositeNode
 
 
 @pytest.fixture
@@ -118,6 +118,43 @@ def test_two_maps_are_compared_side_by_side_in_linked_views(shown, gui, a_scan):
     assert gui.layout_manager.layout == before
 
 
+def field_of_view(name: str) -> np.ndarray:
+    return np.array(compositeNodeSlice(name).GetFieldOfView()[:2])
+
+
+def compositeNodeSlice(name: str):
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    return next(node for node in nodes if node.GetLayoutName() == name)
+
+
+def test_a_comparison_shows_the_whole_scan_in_views_of_their_final_size(shown, a_scan):
+    choose(shown.ui.compareSelector, "CT contrast")
+    turn()
+    bounds = [0.0] * 6
+    a_scan.GetRASBounds(bounds)
+    extent = np.array([bounds[1] - bounds[0], bounds[3] - bounds[2]])
+    for name in VIEW_NAMES:
+        width, height = compositeNodeSlice(name).GetDimensions()[:2]
+        seen = field_of_view(name)
+        assert (seen >= extent * 0.999).all(), "nothing is cut off"
+        assert (seen / extent).min() < 1.3, "and it fills the view"
+        assert seen[0] / seen[1] == pytest.approx(width / height, rel=0.02)
+
+
+def test_a_second_comparison_with_another_scan_is_fitted_too(shown, a_scan):
+    choose(shown.ui.compareSelector, "CT contrast")
+    turn()
+    before = field_of_view(VIEW_NAMES[0])
+    larger = slicer.util.addVolumeFromArray(np.zeros((20, 200, 200), np.int16), name="Larger")
+    larger.SetSpacing(3.0, 3.0, 3.0)
+    maps = [slicer.util.getNode("CT attribution"), slicer.util.getNode("CT contrast")]
+    # As the application does, before the panel fits anything.
+    slicer.util.setSliceViewerLayers(background=larger)
+    compareMaps(*maps, larger, 0.5)
+    turn()
+    assert field_of_view(VIEW_NAMES[0]).min() >= 599 > before.min()
+
+
 def test_a_curve_is_shown_in_a_plot_view(shown):
     click(shown.ui.chartButton)
     views = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")
@@ -178,8 +215,10 @@ def test_a_saved_scene_reopens_with_its_results(shown, tmp_path):
     file = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(file)
     slicer.mrmlScene.Clear(False)
+    turn()
     assert not shown.ui.resultsButton.isVisible()
     slicer.util.loadScene(file)
+    turn()
     assert shown.ui.resultsButton.isVisible()
     assert "8 mL" in shown.ui.valuesLabel.text
     assert shown.ui.mapSelector.currentNode() is map_node()

@@ -170,6 +170,7 @@ def test_the_log_can_be_copied(panel, a_scan):
 def test_closing_the_scene_stops_the_run(panel, a_scan):
     hang(panel)
     slicer.mrmlScene.Clear(False)
+    turn()
     wait_until(lambda: not panel.run.isRunning)
     assert temporary_jobs() == []
     assert not panel.ui.resultsButton.isVisible()
@@ -187,6 +188,7 @@ def test_closing_the_scene_ends_the_engine_and_the_next_apply_starts_another(pan
     process = panel._logic.engine.processId
     assert is_running(process)
     slicer.mrmlScene.Clear(False)
+    turn()
     wait_until(lambda: not is_running(process))
     assert temporary_jobs() == []
     assert not panel.run.isRunning
@@ -206,6 +208,7 @@ def test_closing_the_scene_while_a_question_is_open_starts_no_engine(panel, a_sc
     process = panel._logic.engine.processId
     panel._logic.engine.askAboutModel("slow")
     slicer.mrmlScene.Clear(False)
+    turn()
     settle(panel)
     assert panel._logic.engine.processId is None
     wait_until(lambda: not is_running(process))
@@ -235,6 +238,7 @@ def test_closing_the_scene_while_the_result_is_loaded_leaves_nothing(panel, a_sc
     assert panel.run.isRunning and panel.ui.applyButton.text == "Cancel"
     process = panel._logic.engine.processId
     slicer.mrmlScene.Clear(False)
+    turn()
     assert not panel.run.isRunning and temporary_jobs() == []
     settle(panel)
     assert slicer.mrmlScene.GetFirstNodeByName("CT attribution") is None

@@ -7,7 +7,7 @@ import json
 import pytest
 import slicer
 from host.panel_driver import run_to_end, show_task
-from host.qt_driver import click, type_text, wait_until
+from host.qt_driver import click, turn, type_text, wait_until
 from SlicerXAILib.Parameters import Parameters
 
 MINE = "/models/mine"
@@ -93,7 +93,9 @@ def test_a_scene_brings_no_trust(panel, a_scan, questions, asked, submitted, tmp
     assert slicer.util.saveScene(file)
     wait_until(lambda: asked and asked[-1] == (MINE, "auto", True))
     slicer.mrmlScene.Clear(False)
+    turn()
     slicer.util.loadScene(file)
+    turn()
     assert panel.model.model == MINE and not panel.ui.trustModelCheckBox.checked
     del asked[:]
     run_to_end(panel)
@@ -121,8 +123,10 @@ def test_a_reopened_scene_asks_the_process_that_will_run_its_job(panel, a_scan, 
     file = str(tmp_path / "scene.mrb")
     assert slicer.util.saveScene(file)
     slicer.mrmlScene.Clear(False)
+    turn()
     assert panel.machine.device == "auto"
     slicer.util.loadScene(file)
+    turn()
     panel.model.forget()
     del asked[:]
     wait_until(lambda: asked)

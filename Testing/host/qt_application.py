@@ -202,6 +202,10 @@ def _named(root: QtWidgets.QWidget, name: str) -> QtWidgets.QWidget:
     return found
 
 
+class _Timer(QtCore.QTimer):
+    singleShot = staticmethod(qt_binding.single_shot)
+
+
 class _FileDialog(QtWidgets.QFileDialog):
     """PythonQt gives what was chosen alone; PySide adds the filter."""
 
@@ -223,6 +227,7 @@ def _provide_modules() -> None:
                 setattr(qt, name, getattr(module, name))
     qt.QUiLoader = UiLoader
     qt.QFileDialog = _FileDialog
+    qt.QTimer = _Timer
     for widget in qt_ctk.WIDGETS:
         setattr(ctk, widget.__name__, qt_binding.turn_properties_into_attributes(widget))
     for widget in qt_mrml_widgets.WIDGETS:

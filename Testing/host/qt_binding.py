@@ -15,6 +15,8 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+single_shot = QtCore.QTimer.singleShot
+"""``QTimer.singleShot(0, function)``, which PythonQt offers beside the property of this name."""
 _done: set[type] = set()
 _CONNECTIONS = "_pythonqt_connections"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import slicer
 import vtk
-from PySide6 import QtCore
 
+from . import qt_binding
 from .slice_picture import SliceView
 
 FIRST_SIZE = (595, 328)
@@ -113,6 +113,6 @@ class LayoutManager:
             if view is not None:
                 self._application_logic.GetSliceLogics().RemoveItem(view.logic)
             view = SliceView(node.GetLayoutName(), node.GetOrientation(), FIRST_SIZE)
-            QtCore.QTimer.singleShot(0, lambda view=view: view.logic.ResizeSliceNode(*self._size))
+            qt_binding.single_shot(0, lambda view=view: view.logic.ResizeSliceNode(*self._size))
             self._views[node.GetLayoutName()] = view
             self._application_logic.GetSliceLogics().AddItem(view.logic)

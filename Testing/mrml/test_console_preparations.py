@@ -73,11 +73,11 @@ def test_statistics_fitted_over_nodes_serve_the_bottleneck_from_then_on(logic, c
     assert any(text.startswith(NO_STATISTICS) for text in before.warnings)
 
     found = logic.fitReference(scans, classifier, layer=LAYER, output=tmp_path / "fitted")
-    assert found.values == {"samples": 2 * SMALL_SHAPE[2], "scans_read": 2}
-    assert [int(count) for count in cells(found.scans)["slices"]] == [SMALL_SHAPE[2]] * 2
+    assert found.values["samples"] == 2 * SMALL_SHAPE[2] and found.values["scans_read"] == 2
+    assert [int(count) for count in cells(found.scans)["samples"]] == [SMALL_SHAPE[2]] * 2
     assert found.files["reference"] == tmp_path / "fitted" / "reference.safetensors"
     fitted = ReferenceStatistics.load(found.files["reference"])
-    assert fitted.metadata == {"layer": LAYER, "model": found.provenance["model"]["digest"]}
+    assert fitted.metadata.items() >= {"layer": LAYER, "model": found.provenance["model"]["digest"]}.items()
 
     after = logic.explainPrediction(scans[0], classifier, **options)
     assert not any(text.startswith(NO_STATISTICS) for text in after.warnings)

@@ -57,6 +57,7 @@ class Panel:
         self._restoration.setInterval(0)
         self._restoration.connect("timeout()", self._restore)
         self._nextNode: Callable[[], Any] | None = None
+        self._afterwards: Callable[[], Any] = bool
         self._suggestion = qt.QTimer()
         self._suggestion.setSingleShot(True)
         self._suggestion.setInterval(0)
@@ -93,14 +94,15 @@ class Panel:
         for page in self._pages.values():
             page.hold()
 
-    def setParameterNodeSoon(self, parameterNode: Callable[[], Any]) -> None:
+    def setParameterNodeSoon(self, parameterNode: Callable[[], Any], afterwards: Callable[[], Any] = bool) -> None:
         """Show the parameter node that the function returns once every selector knows the scene's nodes."""
-        self._nextNode = parameterNode
+        self._nextNode, self._afterwards = parameterNode, afterwards
         self._restoration.start()
 
     def _restore(self) -> None:
         if self._nextNode is not None and not slicer.mrmlScene.IsBatchProcessing():
             self.setParameterNode(self._nextNode())
+            self._afterwards()
 
     def _showParameters(self) -> None:
         self.machine.setParameters(self._parameters)
