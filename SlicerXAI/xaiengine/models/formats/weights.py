@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickletools
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...core.errors import ModelError, TrustError
 from ..files import LARGEST_WEIGHTS, ModelFiles
 from ..trust.expressions import TRUST_REMEDY
+from ..trust.pickle_names import names_of
 
 if TYPE_CHECKING:
     import torch
@@ -173,7 +173,7 @@ def check_pickles(content: bytes, name: str, harmless: frozenset[str] = frozense
 
 def globals_in(content: bytes, name: str) -> set[str]:
     """``module name`` of every object that reading a file of ``torch.save`` would look up."""
-    return {found for part in _pickle_parts(content, name) for found in _globals_of(part, name)}
+    return {found for part in _pickle_parts(content, name) for found in names_of(part, name)}
 
 
 def _pickle_parts(content: bytes, name: str) -> list[bytes]:
@@ -195,32 +195,6 @@ def _pickle_parts(content: bytes, name: str) -> list[bytes]:
         if entry.filename.endswith(".pkl"):
             parts.append(archive.read(entry))
     return parts
-
-
-def _globals_of(content: bytes, name: str) -> set[str]:
-    """``module name`` of every object that unpickling would look up, read from the opcodes."""
-    found: set[str] = set()
-    stream = io.BytesIO(content)
-    for _ in range(6):  # the older format holds five pickles one after another, then raw numbers
-        start = stream.tell()
-        strings: list[str] = []
-        try:
-            for opcode, argument, _position in pickletools.genops(stream):
-                if opcode.name in ("GLOBAL", "INST"):
-                    found.add(str(argument))
-                elif opcode.name == "STACK_GLOBAL":
-                    found.add(" ".join(strings[-2:]))
-                elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-                    found.add(f"copyreg extension_{argument}")
-                elif isinstance(argument, str):
-                    strings.append(argument)
-        except Exception as error:
-            if start == 0:
-                raise ModelError(f"{name} is not a file of torch.save: {error}.", SAVE_REMEDY) from None
-            break
-        if stream.tell() >= len(content):
-            break
-    return found
 
 
 def tensors_of(checkpoint: Any, name: str) -> dict[str, torch.Tensor]:
