@@ -6,6 +6,7 @@ Every read has a limit that is checked before the bytes are read, and no name le
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -107,8 +108,7 @@ class FolderFiles(ModelFiles):
         return (self.folder / name).stat().st_size
 
     def _read(self, name: str, limit: int) -> bytes:
-        with open(self.folder / name, "rb") as stream:
-            return stream.read(limit + 1)
+        return read_regular(self.folder / name, limit)
 
 
 class SingleFile(ModelFiles):
@@ -123,8 +123,7 @@ class SingleFile(ModelFiles):
         return self.path.stat().st_size
 
     def _read(self, name: str, limit: int) -> bytes:
-        with open(self.path, "rb") as stream:
-            return stream.read(limit + 1)
+        return read_regular(self.path, limit)
 
 
 class ZipFiles(ModelFiles):
@@ -195,6 +194,19 @@ def _common_folder(names: list[str]) -> str:
 def _leaves_folder(name: str) -> bool:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in name
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no plain file: a pipe or a device would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path.name} is no plain file (a pipe or a device).", "Give the file of the model itself.")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """At most ``limit + 1`` bytes of a plain file, taking the memory for what there is, not for the limit."""
+    check_regular(path)
+    with open(path, "rb") as stream:
+        return stream.read(min(os.fstat(stream.fileno()).st_size, limit) + 1)
 
 
 def open_model(path: Path, trust: bool = False) -> ModelFiles:

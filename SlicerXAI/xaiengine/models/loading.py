@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import ModelError, TrustError
 from .description import load_described
 from .explained_model import ExplainedModel
-from .files import open_model
+from .files import check_regular, open_model
+from .first_reading import read_first
 from .formats.bundle import is_bundle, load_bundle
 from .formats.nnunet import is_nnunet, load_nnunet, nnunet_folder
 from .formats.weights import archive_kind
@@ -25,6 +27,16 @@ def load(path: Path, trust: bool | str | Path = False) -> ExplainedModel:
         from .trust.trusted import load_with_code
 
         return load_with_code(path, Path(trust).expanduser())
+    notes: tuple[str, ...] = ()
+    if not path.is_dir():
+        check_regular(path)
+    if not trust:
+        notes = read_first(path)
+    model = _load_any(path, bool(trust))
+    return replace(model, notes=(*model.notes, *notes)) if notes else model
+
+
+def _load_any(path: Path, trust: bool) -> ExplainedModel:
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _load_folder(path, bool(trust))
     return _load_file(path, bool(trust))

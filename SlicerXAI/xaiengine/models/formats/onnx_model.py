@@ -157,7 +157,8 @@ def _example(sizes: list[int], description: ModelDescription) -> tuple[int, ...]
     return (1, sizes[1] or description.in_channels or 1, *spatial)
 
 
-def _converted(proto: ModelProto, name: str) -> nn.Module:
+def import_converter() -> Any:
+    """onnx2torch's ``convert``. Raises ModelError where it is not installed."""
     try:
         with _without_torchvision():
             from onnx2torch import convert
@@ -166,6 +167,11 @@ def _converted(proto: ModelProto, name: str) -> nn.Module:
             "ONNX models need the package onnx2torch, which is not installed.",
             "Install it with: pip install --no-deps onnx2torch",
         ) from error
+    return convert
+
+
+def _converted(proto: ModelProto, name: str) -> nn.Module:
+    convert = import_converter()
     try:
         return convert(proto)
     except NotImplementedError as error:
