@@ -26,6 +26,8 @@ SCAN = "volume"
 _SMALL_VOXELS = 2_000_000
 # Of the folder beside its destination in which the engine collects a result.
 _PARTIAL_PREFIX = ".partial-"
+_PARTIAL_MARK = ".xaiengine-partial"
+_ENGINE_LOCK = ".xaiengine.lock"
 
 
 class JobFolder:
@@ -129,12 +131,14 @@ class JobFolder:
         """Remove what is temporary, also what an engine that was ended has begun to write among files that stay."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
-        for partial in self.output.glob(f"{_PARTIAL_PREFIX}*") if self.keepsOutput else ():
-            shutil.rmtree(partial, ignore_errors=True)
+        for mark in self.output.glob(f"{_PARTIAL_PREFIX}*/{_PARTIAL_MARK}") if self.keepsOutput else ():
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
     def removeBareOutput(self) -> None:
         """Remove the results' folder where there is nothing in it but word of a failure."""
-        if not self.output.is_dir() or any(item.name != RESULT_NAME for item in self.output.iterdir()):
+        if not self.output.is_dir() or any(
+            item.name not in (RESULT_NAME, _ENGINE_LOCK) for item in self.output.iterdir()
+        ):
             return
         shutil.rmtree(self.output, ignore_errors=True)
 

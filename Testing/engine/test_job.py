@@ -7,7 +7,7 @@ from xaiengine.app.run import run_job
 from xaiengine.core.errors import CancelledError, InputError, OptionError
 from xaiengine.core.job import Job, read_job, read_result
 from xaiengine.core.options import TaskOptions, given, option
-from xaiengine.core.output import OutputFolder, csv_text
+from xaiengine.core.output import PARTIAL_MARK, OutputFolder, csv_text
 from xaiengine.core.progress import Progress
 from xaiengine.tasks import TASKS, Context, Outcome, Task, find_task
 
@@ -92,14 +92,63 @@ def test_a_disk_that_is_full_is_said(tmp_path, write_task, monkeypatch):
     assert files_of(tmp_path / "out") == ["result.json"]
 
 
-def test_a_new_run_removes_the_old_result_and_what_a_killed_run_left(tmp_path, write_task):
+def test_a_new_run_replaces_the_old_result_when_it_is_complete_and_clears_up_after_a_killed_one(tmp_path, write_task):
     run_job(job_in(tmp_path))
-    (tmp_path / "out" / ".partial-killed").mkdir()
+    killed, foreign = tmp_path / "out" / ".partial-killed", tmp_path / "out" / ".partial-mine"
+    for folder in (killed, foreign):
+        folder.mkdir()
+    (killed / PARTIAL_MARK).touch()
+    (foreign / "notes.txt").write_text("mine", encoding="utf-8")
     output = OutputFolder(tmp_path / "out")
-    assert not (tmp_path / "out" / "result.json").exists()
-    assert not (tmp_path / "out" / ".partial-killed").exists()
+    assert (tmp_path / "out" / "result.json").exists()
+    assert not killed.exists()
     output.discard()
-    assert files_of(tmp_path / "out") == ["table.csv"]
+    assert files_of(tmp_path / "out") == [".partial-mine", "result.json", "table.csv"]
+    assert (foreign / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_failure_sets_the_earlier_result_aside_whole(tmp_path, write_task):
+    run_job(job_in(tmp_path))
+    before = (tmp_path / "out" / "table.csv").read_bytes()
+    result = run_job(job_in(tmp_path, options={"no_such_option": 1}))
+    assert result.status == "failed"
+    assert files_of(tmp_path / "out") == ["previous-result", "result.json"]
+    assert (tmp_path / "out" / "previous-result" / "table.csv").read_bytes() == before
+    assert read_result(tmp_path / "out" / "previous-result").status == "finished"
+    assert run_job(job_in(tmp_path)).status == "finished"
+    assert files_of(tmp_path / "out") == ["previous-result", "result.json", "table.csv"]
+
+
+@pytest.mark.parametrize("is_input", [True, False])
+def test_a_file_of_the_user_in_the_output_folder_is_never_overwritten(tmp_path, write_task, is_input):
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out" / "table.csv"
+    mine.write_text("mine", encoding="utf-8")
+    changes = {"inputs": {"volume": str(mine)}} if is_input else {}
+    result = run_job(job_in(tmp_path, **changes))
+    assert result.status == "failed" and result.error.kind == "input" and "table.csv" in result.error.message
+    assert mine.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_result_json_of_another_program_is_kept(tmp_path, write_task):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text('{"mine": 1}', encoding="utf-8")
+    result = run_job(job_in(tmp_path))
+    assert result.error.kind == "input" and "result.json" in result.error.message
+    assert (tmp_path / "out" / "result.json").read_text(encoding="utf-8") == '{"mine": 1}'
+
+
+def test_two_jobs_do_not_share_an_output_folder(tmp_path, write_task):
+    first = OutputFolder(tmp_path / "out")
+    result = run_job(job_in(tmp_path))
+    assert result.error.kind == "input" and "Another job" in result.error.message
+    first.discard()
+    assert run_job(job_in(tmp_path)).status == "finished"
+
+
+def test_cells_that_a_spreadsheet_would_run_are_text_and_numbers_stay_numbers():
+    text = csv_text(["a"], [{"a": cell} for cell in ("=1+1", "@x", "+x", "-x", "-3.5", "+2", -4, -0.25, "plain")])
+    assert text.splitlines()[1:] == ["'=1+1", "'@x", "'+x", "'-x", "-3.5", "+2", "-4", "-0.25", "plain"]
 
 
 def test_an_output_that_is_a_file_is_refused_and_kept(tmp_path, write_task):

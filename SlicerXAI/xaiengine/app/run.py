@@ -19,8 +19,8 @@ from .. import __version__
 from ..attribution.registry import load_methods
 from ..core.device import memory_problem
 from ..core.errors import InputError, OptionError, XAIError
-from ..core.job import RESULT_NAME, ErrorReport, Job, Result, explain, plain, write_json
-from ..core.output import OutputFolder, disk_errors
+from ..core.job import ErrorReport, Job, Result, explain, plain
+from ..core.output import OutputFolder, disk_problem
 from ..core.progress import Progress
 from ..core.torch_problem import torch_problem
 from ..models.session import Session
@@ -45,7 +45,7 @@ def run_job(
     output: OutputFolder | None = None
     context: Context | None = None
     try:
-        output = OutputFolder(Path(job.output))
+        output = OutputFolder(Path(job.output), _input_files(job))
         for path in job.methods_from:
             load_methods(path, job.trust_model)
         task = find_task(job.task)
@@ -75,9 +75,7 @@ def run_job(
             artifacts=output.artifacts,
             provenance=_provenance(job, options, context, outcome, started, time.perf_counter() - clock),
         )
-        output.publish()
-        with disk_errors(output.folder):
-            write_json(output.folder / RESULT_NAME, result)
+        output.publish(result)
         context.progress.finish()
         return result
     except Exception as error:
@@ -173,12 +171,25 @@ def _failure(job: Job, error: Exception, output: OutputFolder | None, context: C
         ),
     )
     if output is not None:
-        output.discard()
-        try:
-            write_json(output.folder / RESULT_NAME, result)
-        except OSError:
-            pass  # the disk is full or gone: the exit code and the printed error remain
+        output.fail(result)  # where the disk is full or gone, the exit code and the printed error remain
     return result
+
+
+def _input_files(job: Job) -> list[Path]:
+    """Everything that the job names and that is a file: none of it may be overwritten."""
+    found = []
+    pending = [job.model, *job.inputs.values(), *job.options.values()]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, str) and value and len(value) < 4096 and "\0" not in value:
+            try:
+                if Path(value).is_file():
+                    found.append(Path(value))
+            except OSError:
+                continue
+    return found
 
 
 def _known(error: Exception) -> XAIError:
@@ -189,6 +200,8 @@ def _known(error: Exception) -> XAIError:
         return problem
     if (problem := memory_problem(error)) is not None:
         return problem
+    if isinstance(error, OSError) and (full := disk_problem(error)) is not None:
+        return full
     if isinstance(error, FileNotFoundError):
         return InputError(f"A file is missing: {error}.", "Check the path.")
     return XAIError(

@@ -38,7 +38,6 @@ _PICKLED = frozenset(
     torch.jit._pickle.build_boollist torch.jit._pickle.build_tensor_from_id torch.jit._pickle.restore_type_tag
     """.split()
 )
-)
 _FUNCTIONS = frozenset(
     """
     annotate uninitialized unchecked_cast getattr hasattr int float bool str len range min max abs round list tuple
