@@ -80,6 +80,10 @@ def run_job(
         return result
     except Exception as error:
         return _failure(job, error, output, context)
+    except BaseException:  # the user ended the program: nothing half-written stays
+        if output is not None:
+            output.discard()
+        raise
 
 
 def _outcome(task: Task, options: Any, context: Context) -> Outcome:

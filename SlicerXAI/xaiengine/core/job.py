@@ -137,7 +137,8 @@ def plain(value: Any) -> Any:
 def write_json(path: Path, model: BaseModel) -> None:
     """Write a job or a result whole or not at all."""
     text = json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text_atomically(path, text)
+    # half a character of a broken name goes out as JSON's own escape for it
+    write_text_atomically(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -22,6 +23,15 @@ PARTIAL_PREFIX = ".partial-"
 PARTIAL_MARK = ".xaiengine-partial"
 PREVIOUS_NAME = "previous-result"
 """Where the result of an earlier run goes when a later run into the same folder fails."""
+
+
+_open: weakref.WeakSet[OutputFolder] = weakref.WeakSet()
+
+
+def abandon_all() -> None:
+    """Remove what the jobs of this process have not published; for a process that ends at once."""
+    for output in list(_open):
+        output.discard()
 
 
 class OutputFolder:
@@ -60,6 +70,7 @@ class OutputFolder:
             )
         self._partial = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=self.folder))
         (self._partial / PARTIAL_MARK).touch()
+        _open.add(self)
 
     def path(self, file: str) -> Path:
         """Where to write the file of an artifact to be added.
@@ -149,6 +160,7 @@ class OutputFolder:
 
     def discard(self) -> None:
         """Remove what has not been published and give the folder free."""
+        _open.discard(self)
         shutil.rmtree(self._partial, ignore_errors=True)
         self._lock.release()
 
