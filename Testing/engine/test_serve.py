@@ -141,7 +141,6 @@ def test_a_failing_job_is_finished_with_its_error(engine, tmp_path):
         "inputs": {"volume": str(tmp_path / "none.nrrd")},
         "output": str(tmp_path / "o"),
     }
-    job = {"task": "quantify-lesions", "inputs": {"volume": missing}, "output": str(tmp_path / "o")}
     send(engine, {"id": "a", "command": "run", "job": job})
     events = [receive(engine)]
     while events[-1]["event"] not in ("finished", "error"):

@@ -10,7 +10,7 @@ ATEN = frozenset(
     """
     __and__ __contains__ __derive_index __getitem__ __iand__ __interpolate __ior__ __is__ __isnot__ __lshift__ __not__
     __or__ __range_length __round_to_zero_floordiv __rshift__ __upsample __upsample_bilinear __upsample_nearest __xor__
-    reverse reversed
+    reverse reversed _upsample_lanczos2d_aa
     Bool Delete Float FloatImplicit Generator Int IntImplicit ScalarImplicit Size _adaptive_avg_pool2d
     _adaptive_avg_pool3d _assert_async _assert_scalar _assert_tensor_metadata _cast_Float _cast_Long
     _cdist_forward _conj _convolution _convolution_mode _fft_c2c _fft_c2r _fft_r2c _functional_assert_async

@@ -136,8 +136,8 @@ class _Reader:
                 self._check_chain(node)
             elif isinstance(node, ast.Call):
                 self._check_call(node)
-            elif isinstance(node, ast.While):
-                raise self._refusal("holds a loop without a known end")
+            elif isinstance(node, ast.While) and isinstance(node.test, ast.Constant):
+                raise self._refusal("holds a loop without an end")
             elif isinstance(
                 node, (ast.Import, ast.ImportFrom, ast.Lambda, ast.With, ast.Global, ast.AsyncFunctionDef)
             ):
