@@ -1,4 +1,4 @@
-"""Shell commands about results: ``report`` and ``export-dicom``."""
+"""Shell commands about results: ``report``, ``picture`` and ``export-dicom``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,35 @@ def report_command(arguments: Sequence[str] | None = None) -> int:
         chosen.results, chosen.output, titles=task_titles, scan=chosen.scan, with_scan=not chosen.without_scan
     )
     say(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def picture_command(arguments: Sequence[str] | None = None) -> int:
+    """``xaiengine picture RESULT``: draw the maps again, for print or as vector graphics."""
+    parser = argparse.ArgumentParser(prog="xaiengine picture", description=picture_command.__doc__)
+    parser.add_argument("result", type=Path, metavar="RESULT", help="folder of a result")
+    parser.add_argument(
+        "--output", "-o", type=Path, required=True, metavar="FILE", help="the picture: .png, .svg or .pdf"
+    )
+    parser.add_argument("--theme", default="dark", help="dark or print")
+    parser.add_argument("--window", default="auto", help="gray values of a CT: auto, lung, soft_tissue, brain or bone")
+    parser.add_argument("--maps", nargs="+", default=[], metavar="ROLE", help="which maps (default: all)")
+    parser.add_argument("--point", nargs=3, type=float, metavar=("R", "A", "S"), help="where the planes meet, in mm")
+    parser.add_argument("--scan", type=Path, metavar="FILE", help="where the scan lies now, if it has moved")
+    chosen = parser.parse_args(arguments)
+    from ..report.pictures import draw_result
+
+    written = draw_result(
+        chosen.result,
+        chosen.output,
+        scan=chosen.scan,
+        theme=chosen.theme,
+        window=chosen.window,
+        maps=chosen.maps,
+        center_ras=chosen.point,
+    )
+    for path in written:
+        say(f"  {path}")
     return 0
 
 

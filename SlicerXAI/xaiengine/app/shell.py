@@ -25,6 +25,7 @@ MODEL_COMMANDS = {
     "describe-model": "commands_models:describe_model_command",
     "cache": "commands_models:cache_command",
     "report": "commands_results:report_command",
+    "picture": "commands_results:picture_command",
     "export-dicom": "commands_results:export_dicom_command",
 }
 
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         ("describe-model", "write the small JSON file that goes with plain weights"),
         ("cache", "show or empty the cache of converted models"),
         ("report", "write one HTML page about a result"),
+        ("picture", "draw the maps of a result again, for print or as vector graphics"),
         ("export-dicom", "write maps, segments and measurements of a result as DICOM"),
     ):
         commands.add_parser(name, help=text, add_help=False)
@@ -129,6 +131,8 @@ def task_parser(task: Task) -> argparse.ArgumentParser:
         help="Python files that register methods; they run only with --trust-model",
     )
     machine.add_argument("--json-progress", action="store_true", help="print progress as JSON lines on stdout")
+    machine.add_argument("--report", action="store_true", help="write report.html beside the results")
+    machine.add_argument("--dicom", action="store_true", help="write maps and segments as DICOM too")
     return parser
 
 
@@ -156,11 +160,22 @@ def _argument(field: OptionField, positional: bool) -> dict[str, Any]:
 def _run_task(task: Task, arguments: list[str]) -> int:
     task = _with_own_methods(task, arguments)
     chosen = vars(task_parser(task).parse_args(arguments))
+    after = [name for name in ("report", "dicom") if chosen.pop(name)]
+    if "dicom" in after:
+        from ..dicom_out.export import need_highdicom
+
+        need_highdicom()  # before the work, not after it
     keys = ("output", "device", "seed", "trust_model", "methods_from", "json_progress")
     own = {key: chosen.pop(key) for key in keys}
     json_progress = own.pop("json_progress")
     job = Job(task=task.name, model=chosen.pop("model", ""), options=chosen, **own)
-    return _run(job, json_progress)
+    code = _run(job, json_progress)
+    if code == 0 and after:
+        from .commands_results import export_dicom_command, report_command
+
+        commands = {"report": report_command, "dicom": export_dicom_command}
+        return max(commands[name]([job.output]) for name in after)
+    return code
 
 
 def _with_own_methods(task: Task, arguments: list[str]) -> Task:

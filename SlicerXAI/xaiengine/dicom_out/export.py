@@ -37,7 +37,7 @@ def export_result(
         InputError: no finished result, nothing to export, or a series with other voxels (with the difference in mm).
         ResourceError: the package highdicom is missing.
     """
-    _need_highdicom()
+    need_highdicom()
     found = read_result_folder(folder)
     if found.result.status != "finished":
         raise InputError(f"The job of {found.folder} did not finish: there is nothing to export.", "Run it again.")
@@ -66,7 +66,8 @@ def export_result(
     return written
 
 
-def _need_highdicom() -> None:
+def need_highdicom() -> None:
+    """Raises ResourceError with the command that installs the package, where it is missing."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:

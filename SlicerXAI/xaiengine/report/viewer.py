@@ -47,7 +47,7 @@ class ShownResult:
     notes: list[str] = field(default_factory=list)
 
 
-def read_shown(found: ResultFolder, scan_path: Any) -> ShownResult:
+def read_shown(found: ResultFolder, scan_path: Any, most_maps: int | None = MOST_MAPS) -> ShownResult:
     """Read the scan and the volumes and segmentations of a result. Raises XAIError when the scan cannot be read."""
     try:
         scan = read_volume(scan_path, allow_channels=True)
@@ -57,8 +57,8 @@ def read_shown(found: ResultFolder, scan_path: Any) -> ShownResult:
     for item in found.artifacts("volume"):
         if not item.display.get("colors"):
             continue
-        if len(shown.maps) == MOST_MAPS:
-            shown.notes.append(f"The interactive planes show the first {MOST_MAPS} maps; the pictures show all.")
+        if len(shown.maps) == most_maps:
+            shown.notes.append(f"The interactive planes show the first {most_maps} maps; the pictures show all.")
             break
         volume = read_volume(found.path(item))
         threshold = float(item.display.get("threshold", 0.0))
