@@ -90,6 +90,10 @@ class WholeCase(Remembering):
         return "regression" if isinstance(self.target, RegressionTarget) else "classification"
 
     @property
+    def multilayer_layers(self) -> tuple[str, ...]:
+        return self.bottleneck_layers
+
+    @property
     def samples(self) -> int:
         return len(self.inputs)
 

@@ -13,9 +13,15 @@ from ..inference.segmentation_preparation import PredictedScan
 from ..inference.window_layers import LayerLattice
 from ..io.resample import resample
 from ..targets.target_choice import ChosenTarget
-from .bottleneck.information import NOISE_SUFFICES, gate_mask
+from .bottleneck.information import NOISE_SUFFICES, InformationRequest, gate_mask
+from .bottleneck.input_bottleneck import InputBottleneckSettings, input_information
 from .bottleneck.reference_store import find_statistics
-from .bottleneck.segmentation_bottleneck import segmentation_bits
+from .bottleneck.segmentation_bottleneck import (
+    KeepSegmentation,
+    own_statistics,
+    segmentation_bits,
+    segmentation_objective,
+)
 from .bottleneck.settings import BottleneckSettings, Direction
 from .case import joined, some_layer
 from .forward import Attribution
@@ -33,6 +39,7 @@ class WindowBits:
     seed: int
     progress: Progress | None
     bottleneck_layers: Any
+    multilayer_layers: Any
 
     def bits(self, settings: Any, direction: Direction) -> Attribution:
         return self._bits_at(some_layer(self.bottleneck_layers)[0], settings, direction)
@@ -82,7 +89,7 @@ class WindowBits:
 
     def multilayer_bits(self, settings: Any) -> Attribution:
         """The first layer's bits where the deeper layers' bits are high (Khakzar 2021), on the voxels of the image."""
-        layers = some_layer(self.bottleneck_layers)
+        layers = some_layer(self.multilayer_layers)
         if len(layers) < 2:
             raise ModelError(
                 "Multi-layer attribution needs two layers or more through which all information passes; this network "
@@ -107,9 +114,44 @@ class WindowBits:
         )
 
     def input_bits(self, settings: Any) -> Attribution:
-        raise ModelError(
-            "The input bottleneck explains one answer of a whole input; a segmentation has one for each window.",
-            "Choose iba, whose map lies on a layer.",
+        """Bits per voxel of every window that a target touches; where windows overlap, their weighted mean."""
+        layer = some_layer(self.bottleneck_layers)[0]
+        module, windows, image = self.scan.module, self.scan.windows, self.scan.image
+        statistics = find_statistics(self.scan.model, layer) or own_statistics(module, windows, image, layer)
+        wanted = BottleneckSettings(mode=settings.schedule, beta=settings.beta, seed=self.seed)
+        work = [(row, index) for row, item in enumerate(self.chosen) for index in windows.windows_of([item.target])]
+        padded, weights = windows.padded(image), windows.layout.weights
+        total = torch.zeros((len(self.chosen), *padded.shape[2:]), device=image.device)
+        weight = torch.zeros_like(total)
+        losses: list[dict[str, float]] = []
+        for number, (row, index) in enumerate(work):
+            tell = self._report_of(number, len(work))
+            found = input_information(
+                InformationRequest(
+                    module,
+                    self.chosen[row].target,
+                    lambda name: statistics,
+                    settings=wanted,
+                    report=lambda share, tell=tell: tell(round(1000 * share), 1000) if tell else None,
+                    objective=lambda output, row=row, index=index: self._kept(row, index),
+                ),
+                f"network.{layer}",
+                windows.crop(padded, [index]),
+                InputBottleneckSettings(seed=self.seed),
+            )
+            box = windows.layout.box(index)
+            total[(row, *box)] += windows.unflattened(found.map)[0, 0] * weights
+            weight[(row, *box)] += weights
+            losses.append(found.convergence)
+        bits = (total / weight.clamp_min(1e-12))[(slice(None), *windows.layout.interior)]
+        rows = tuple({"total_bits": float(bits[row].sum())} for row in range(len(self.chosen)))
+        means = {key: sum(item[key] for item in losses) / len(losses) for key in ("loss", "loss_without_mask")}
+        return Attribution(bits[:, None], "bits/voxel", {**rows[0], **means}, layer=layer, by_row=rows)
+
+    def _kept(self, row: int, index: int) -> KeepSegmentation:
+        chosen = self.chosen[row]
+        return segmentation_objective(
+            self.scan.windows, [index], chosen.structure, chosen.region, chosen.index, chosen.target.form
         )
 
     def on_input(self, found: Attribution) -> Tensor:

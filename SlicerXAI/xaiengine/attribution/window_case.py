@@ -20,7 +20,7 @@ from ..network.layers import find_layer
 from ..targets.segmentation_targets import SegmentationTarget
 from ..targets.target_choice import ChosenTarget
 from .baselines import baseline_like, gaussian_blur
-from .bottleneck.segmentation_bottleneck import bottleneck_layer, coarsest_layer
+from .bottleneck.segmentation_bottleneck import bottleneck_layer, coarsest_layer, cut_layers
 from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Remembering, joined
 from .feature_maps import require_maps
 from .forward import Attribution, TargetForward, out_of_place
@@ -207,6 +207,14 @@ class WindowCase(WindowBits, Remembering):
     @cached_property
     def bottleneck_layers(self) -> tuple[str, ...]:
         return self.named_layers or (bottleneck_layer(self.scan.module, self.sample),)
+
+    @cached_property
+    def multilayer_layers(self) -> tuple[str, ...]:
+        """Asked for, or the first and the last layer through which everything passes."""
+        if self.named_layers:
+            return self.named_layers
+        found = cut_layers(self.scan.module, self.sample)
+        return (found[0], found[-1]) if len(found) > 1 else tuple(found)
 
     @cached_property
     def _features(self) -> dict[str, LayerFeatures]:

@@ -82,6 +82,12 @@ class SegmentationTarget(Target):
             raise ValueError(f"an output on {tuple(output.shape[2:])} voxels fits neither image nor box")
         return self.value_in_box(output)
 
+    def cotangent(self, output: Tensor | None = None) -> Tensor:
+        """The derivative of the value with respect to the output; linear targets need none to tell."""
+        if output is None:
+            raise ValueError(f"the derivative of {self.title} depends on the output")
+        return super().cotangent(output)
+
     @abstractmethod
     def value_in_box(self, output: Tensor) -> Tensor:
         """The value from outputs (N, K, box...), float32."""

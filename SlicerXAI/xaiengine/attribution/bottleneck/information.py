@@ -180,6 +180,13 @@ class InformationRequest:
     loss: RegressionLoss = "keep"
     label: float | None = None
     report: Callable[[float], None] = lambda share: None
+    objective: Callable[[torch.Tensor], Objective] | None = None
+    """What must be kept, from the output of the unchanged samples; that of the target where it is None."""
+
+    def objective_for(self, output: torch.Tensor, direction: str = "keep") -> Objective:
+        if self.objective is not None:
+            return self.objective(output)
+        return objective_of(self.target, output, self.loss, self.label, direction)
 
 
 def information(request: InformationRequest, layer: str, inputs: torch.Tensor) -> Attribution:
@@ -199,7 +206,7 @@ def information(request: InformationRequest, layer: str, inputs: torch.Tensor) -
 
             record = Tail(request.network, layer).record(rows)
             output = request.select_output(record.output)
-            objective = objective_of(request.target, output, request.loss, request.label, request.settings.direction)
+            objective = request.objective_for(output, request.settings.direction)
             ids = list(range(start, start + len(rows)))
             result = explain_rows(
                 record,

@@ -21,7 +21,7 @@ from ...network.layers import evaluation_mode, find_layer, frozen_parameters
 from ..baselines import gaussian_blur
 from ..feature_maps import recorded
 from ..forward import Attribution
-from .information import InformationRequest, information, objective_of
+from .information import InformationRequest, information
 
 EPSILON = 1e-4
 
@@ -82,7 +82,7 @@ class _InputFit:
         self.generator = torch.Generator(device=image.device).manual_seed(settings.seed)
         with torch.no_grad():
             output = request.select_output(request.network(image))
-        self.objective = objective_of(request.target, output, request.loss, request.label)
+        self.objective = request.objective_for(output)
         rows = torch.zeros(1, dtype=torch.long, device=image.device)
         self.plain_loss = float(self.objective(output, rows)[0])
 

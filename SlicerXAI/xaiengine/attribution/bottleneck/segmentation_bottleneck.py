@@ -107,7 +107,7 @@ def segmentation_bits(
     padded, done, results = windows.padded(image), 0, []
     for part in windows.batches(used):
         batch = windows.crop(padded, part)
-        objective = _objective(windows, part, structure, region, index, target.form)
+        objective = segmentation_objective(windows, part, structure, region, index, target.form)
         record = tail.record(batch)
         found = explain_rows(
             record,
@@ -173,9 +173,10 @@ def _scaled_progress(
     return report
 
 
-def _objective(
+def segmentation_objective(
     windows: WindowedModel, part: Sequence[int], structure: Tensor, region: Tensor | None, index: int, form: OutputForm
 ) -> KeepSegmentation:
+    """What the network predicts of a structure in some windows, which is to be kept."""
     inside = torch.stack([_in_window(windows, number, structure) for number in part])
     whole = torch.ones_like(structure) if region is None else region | structure
     counted = torch.stack([_in_window(windows, number, whole) for number in part])
@@ -259,6 +260,23 @@ def bottleneck_layer(module: WindowNetwork, batch: Tensor) -> str:
         "No layer was found through which all of the segmentation's information passes.",
         "Name a layer, or choose integrated gradients.",
     )
+
+
+def cut_layers(module: WindowNetwork, batch: Tensor, most: int = 12) -> list[str]:
+    """Layers through which everything passes, in the order of execution, without the network's last one.
+
+    At most ``most`` candidates are tried, the first and the last ones.
+    """
+    names = _outermost(module.network, spatial_layers(module.network, module.network, batch[:1]))[:-1]
+    tried = names if len(names) <= most else [*names[: most // 2], *names[-(most - most // 2) :]]
+    found = []
+    for name in tried:
+        try:
+            if cuts_every_path(module, name, batch):
+                found.append(name)
+        except ModelError:  # a layer that cannot be run from is no candidate
+            continue
+    return found
 
 
 def coarsest_layer(network: nn.Module, batch: Tensor) -> str:

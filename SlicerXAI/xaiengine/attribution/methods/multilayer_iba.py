@@ -24,7 +24,7 @@ class MultilayerInformationBottleneck(AttributionMethod):
         from ..bottleneck.settings import expected_steps
 
         tail = Passes(2, 0, expected_steps(self.settings(case).schedule)) * case.rowwise_passes
-        return tail * max(1, len(case.bottleneck_layers))
+        return tail * max(1, len(case.multilayer_layers))
 
     def run(self, case: Case) -> Attribution:
         return case.multilayer_bits(self.settings(case))
