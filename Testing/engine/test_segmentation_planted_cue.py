@@ -11,7 +11,7 @@ from support.planted_cue import accuracy, cue_rank, cue_scan, explaining, map_of
 torch.set_num_threads(1)
 pytestmark = pytest.mark.slow
 
-FIND_THE_CUE = ("integrated-gradients", "occlusion", "feature-ablation", "hires-cam", "iba")
+FIND_THE_CUE = ("integrated-gradients", "occlusion", "feature-ablation", "hires-cam", "iba", "input_iba")
 SETTINGS = {"samples": 8, "occlusion_mm": 4.0, "steps": 16, "regions": 60}
 
 
