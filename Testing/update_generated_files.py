@@ -28,6 +28,7 @@ def generated_files() -> dict[Path, str]:
         MODULE / "Resources" / "requirements.txt": requirements(),
         MODULE / "Resources" / "tasks.json": task_descriptions(),
         ROOT / "docs" / "reference" / "options.md": options_reference(),
+        ROOT / "docs" / "reference" / "methods.md": methods_reference(),
         ROOT / "CMakeLists.txt": cli_directories((ROOT / "CMakeLists.txt").read_text(encoding="utf-8")),
     }
     for script in cli_scripts():
@@ -86,6 +87,43 @@ def options_reference() -> str:
         lines += [_option_row(field) for field in task["options"]]
         lines += ["", "It writes:", "", *[_output_row(item) for item in task["outputs"]], ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+FAMILY_TITLES = {
+    "information": "Information bottlenecks",
+    "gradient": "Gradients and relevance at the input",
+    "cam": "Class activation maps",
+    "layer": "Layers and attention",
+    "perturbation": "Perturbation of the input",
+}
+
+
+def methods_reference() -> str:
+    """The documentation's page with every attribution method, by family."""
+    sys.path.insert(0, str(MODULE))
+    from xaiengine.attribution.registry import FAMILIES, METHODS
+
+    lines = [
+        "# Attribution methods",
+        "",
+        "Made by `Testing/update_generated_files.py` from the methods themselves.",
+        "",
+    ]
+    for family in FAMILIES:
+        lines += [f"## {FAMILY_TITLES[family]}", "", "| method | what it is | unit | needs | signed | mind |"]
+        lines += ["|---|---|---|---|---|---|"]
+        lines += [_method_row(method) for method in METHODS.values() if method.family == family]
+        lines += [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _method_row(method: object) -> str:
+    module = sys.modules[type(method).__module__]
+    about = _cell((module.__doc__ or method.title).split("\n\n")[0])
+    needs = ", ".join(name.replace("_", " ") for name in method.needs) or "the output alone"
+    kinds = " and ".join(method.unreliable_on)
+    mind = f"On {kinds}: {_cell(method.caution)}" if kinds else ""
+    return f"| `{method.name}` | {about} | {method.unit} | {needs} | {'yes' if method.signed else 'no'} | {mind} |"
 
 
 def _option_row(field: dict) -> str:
