@@ -202,8 +202,8 @@ def _known(error: Exception) -> XAIError:
         return error
     if (problem := torch_problem(error)) is not None:
         return problem
-    if (problem := memory_problem(error)) is not None:
-        return problem
+    if (shortage := memory_problem(error)) is not None:
+        return shortage
     if isinstance(error, OSError) and (full := disk_problem(error)) is not None:
         return full
     if isinstance(error, FileNotFoundError):

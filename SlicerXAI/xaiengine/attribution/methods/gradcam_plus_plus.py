@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class GradCamPlusPlus(AttributionMethod):
     name, title, family = "gradcam++", "Grad-CAM++", "cam"
+    sanity = {"segmentation": 0.06}
     aliases = ("gradcampp",)
     needs = ("differentiable", "layers", "free_batch")
     signed = False

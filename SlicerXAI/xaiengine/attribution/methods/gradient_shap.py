@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class GradientShap(AttributionMethod):
     name, title, family = "gradient_shap", "GradientShap", "gradient"
+    sanity = {"segmentation": 0.02}
     needs = ("differentiable",)
     Settings = GradientShapSettings
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class Occlusion(AttributionMethod):
     name, title, family = "occlusion", "Occlusion", "perturbation"
+    sanity = {"segmentation": -0.07}
     unit = "change per voxel"
     unreliable_on = ("regression",)
     Settings = OcclusionSettings

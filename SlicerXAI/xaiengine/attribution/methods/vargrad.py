@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class VarGrad(AttributionMethod):
     name, title, family = "vargrad", "VarGrad", "gradient"
+    sanity = {"segmentation": 0.52}
     needs = ("differentiable",)
     signed = False
     unit = "squared change per input unit"
