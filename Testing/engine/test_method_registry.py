@@ -280,3 +280,29 @@ def test_memory_that_runs_out_anywhere_is_reported_as_what_it_is(tmp_path, monke
         Job(task="dissect", model=str(model), options={"images": str(tmp_path)}, output=str(tmp_path / "out"))
     )
     assert result.error.kind == ResourceError.kind, result.error
+
+
+def test_the_method_that_the_guide_for_contributors_shows_is_found_and_runs(tmp_path, classifier):
+    guide = (DATA.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = guide.partition("## A new method\n")[2].partition("\n`Case`")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ") or not line]
+    text = "\n".join(lines)
+    for module in ("registry", "case", "forward"):
+        text = text.replace(f"from ..{module}", f"from xaiengine.attribution.{module}")
+    path = tmp_path / "gradient_norm.py"
+    path.write_text(text, encoding="utf-8")
+    bright_scan(tmp_path / "scan.nrrd")
+    job = Job(
+        task="explain-prediction",
+        model=str(classifier),
+        inputs={"volume": str(tmp_path / "scan.nrrd")},
+        options={"methods": ["gradient-norm"], "target": "bright"},
+        output=str(tmp_path / "out"),
+        methods_from=[str(path)],
+        trust_model=True,
+    )
+    try:
+        assert run_job(job).status == "finished"
+    finally:
+        METHODS.remove("gradient_norm")
+    np.testing.assert_allclose(read_volume(tmp_path / "out" / "attribution.nrrd").array, 0.01, rtol=1e-5)
