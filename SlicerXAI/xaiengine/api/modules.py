@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.device import choose_device
 from ..core.errors import ModelError, OptionError
+from ..models.axis_order import ordered
 from ..models.explained_model import Capabilities, ExplainedModel, Inferer, ModelTask
 from ..models.network_facts import input_channels, spatial_dims
 from ..models.settings import usual_activation
@@ -109,6 +110,7 @@ def wrap(
     if model.target:
         model.label_index(model.target)
     model = replace(model, digest=_digest(module, steps, model))
+    model = ordered(model)
     return model if device is None else model.to(choose_device(device))
 
 

@@ -26,7 +26,14 @@ def inspect_command(arguments: Sequence[str] | None = None) -> int:
     """``xaiengine inspect MODEL``: what a model is, and with an image its prediction."""
     parser = argparse.ArgumentParser(prog="xaiengine inspect", description=inspect_command.__doc__)
     parser.add_argument("model", help="path of the model, or the name of a shipped one")
-    parser.add_argument("--image", type=Path, help="show the prediction for this scan")
+    parser.add_argument("--image", type=Path, help="show the prediction for this scan or picture")
+    parser.add_argument("--series", default="", metavar="UID", help="which series of a DICOM folder --image means")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE.png",
+        help="where to draw what the network receives of --image (NAME-seen.png here, unless --json)",
+    )
     parser.add_argument(
         "--layers", default="", metavar="NAMES", help="only these layers (names or wildcards, by comma)"
     )
@@ -42,14 +49,23 @@ def inspect_command(arguments: Sequence[str] | None = None) -> int:
     find_model(chosen.model)  # what is missing is said before torch is imported
     if chosen.image and not chosen.image.exists():
         raise InputError(f"{chosen.image} does not exist.", "Check the path, or choose the file again.")
-    from .inspection import inspect_image, inspect_model
+    from .inspection import inspect_model
 
     model = load_model(chosen.model, trust=chosen.trust_model)
     report = inspect_model(model, [name.strip() for name in chosen.layers.split(",") if name.strip()])
     if chosen.image:
-        report = replace(report, prediction=inspect_image(model, chosen.image))
+        report = replace(report, prediction=_predicted(model, chosen))
     print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if chosen.json else report_text(report))
     return 0
+
+
+def _predicted(model: Any, chosen: argparse.Namespace) -> dict[str, Any]:
+    from .inspection import inspect_image
+
+    picture = chosen.picture
+    if picture is None and not chosen.json:
+        picture = Path(f"{chosen.image.name.split('.')[0]}-seen.png")
+    return inspect_image(model, chosen.image, chosen.series, picture)
 
 
 def report_text(report: ModelReport) -> str:
@@ -63,6 +79,7 @@ def report_text(report: ModelReport) -> str:
         f"  input        {report.spatial_dims}D, {_channels(report)}{_spacing(report)}",
         f"  preparation  {', '.join(report.preprocessing) or 'none'}",
         f"  seen as      {_seen(report)}",
+        *([f"  axis order   {report.axis_order}"] if report.axis_order else []),
         f"  capabilities {_abilities(report)}",
         f"  size         {report.parameters:,} parameters{_cost(report)}",
     ]
@@ -141,12 +158,15 @@ def _table(report: ModelReport) -> list[str]:
 
 
 def _prediction(prediction: dict[str, Any]) -> list[str]:
-    if "volumes_ml" in prediction:
-        return ["prediction", *(f"  {label}: {volume:g} mL" for label, volume in prediction["volumes_ml"].items())]
     lines = ["prediction"]
-    for label, found in prediction["values"].items():
+    for label, volume in prediction.get("volumes_ml", {}).items():
+        lines.append(f"  {label}: {volume:g} mL")
+    for label, found in prediction.get("values", {}).items():
         where = f" (highest, in slice {found['slice']})" if "slice" in found else ""
         lines.append(f"  {label}: {found['value']:.4g}{where}")
+    lines += [f"  warning: {text}" for text in prediction.get("warnings", ())]
+    if "picture" in prediction:
+        lines.append(f"what the network receives was drawn to {prediction['picture']}")
     return lines
 
 

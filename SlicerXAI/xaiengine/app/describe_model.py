@@ -12,6 +12,7 @@ from typing import Any
 from ..core.errors import OptionError
 
 TASKS = ("classification", "multilabel", "regression", "segmentation")
+AXIS_ORDERS = ("rows_first", "columns_first")
 NORMALISATIONS = ("none", "range", "zscore", "zero-one")
 
 
@@ -49,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--plane", choices=("axial", "coronal", "sagittal"), default="axial", help="of the slices")
     flags.add_argument("--window", default="", metavar="N,N,N", help="sliding window in voxels")
     flags.add_argument("--overlap", type=float, default=0.25, help="of sliding windows, 0..1 (0.25)")
+    flags.add_argument(
+        "--axis-order",
+        choices=AXIS_ORDERS,
+        help="of pictures and slices: rows_first as PyTorch and torchvision read them, columns_first as MONAI does",
+    )
     flags.add_argument("--layers", default="", help="layers for explanations, by comma, the default first")
     flags.add_argument("--output", type=Path, help="where to write (beside the weights)")
     flags.add_argument("--trust-model", action="store_true", help="run --code to check the description")
@@ -76,6 +82,7 @@ def described(chosen: argparse.Namespace, ask: Callable[[str], str] | None = Non
         "preprocessing": _preprocessing(chosen, ask),
         "inference": _inference(chosen),
         "input_size": _numbers(chosen.input_size, int, "--input-size"),
+        "axis_order": chosen.axis_order or _axis_order(chosen, content, ask),
         "layers": _words(chosen.layers),
     }
     return content | {key: value for key, value in answers.items() if value}
@@ -157,6 +164,18 @@ def _inference(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _asked(ask: Callable[[str], str] | None, question: str) -> str:
     return ask(question).strip() if ask else ""
+
+
+def _axis_order(chosen: argparse.Namespace, content: dict[str, Any], ask: Callable[[str], str] | None) -> str:
+    """Asked for 2D networks: the file does not say."""
+    sizes = chosen.input_size or chosen.size
+    dims = content.get("network", {}).get("spatial_dims", len(sizes.split(",")) if sizes else None)
+    if dims != 2:
+        return ""
+    answer = _asked(ask, f"Order of a picture's axes ({', '.join(AXIS_ORDERS)}; empty: rows first for pictures)? ")
+    if answer and answer not in AXIS_ORDERS:
+        raise OptionError(f"The axis order {answer!r} is not known.", f"Choose from {', '.join(AXIS_ORDERS)}.")
+    return answer
 
 
 def _words(text: str) -> list[str]:

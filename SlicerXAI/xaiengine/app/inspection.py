@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError
+from ..models.axis_order import in_words
 from ..models.explained_model import ExplainedModel
 
 if TYPE_CHECKING:
     from ..models.layer_survey import Survey
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 BYTES_PER_VALUE = 4
 GRADIENT_FACTOR = 2.0
 """Bytes of a gradient pass per byte of activations: the activations and the gradients that flow back."""
@@ -60,6 +60,7 @@ class ModelReport:
     default_reason: str
     layers: tuple[LayerRow, ...]
     notes: tuple[str, ...]
+    axis_order: str = ""
     prediction: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def inspect_model(model: ExplainedModel, layers: Sequence[str] = ()) -> ModelRep
         default_reason=why_default(model.network, found, model.layers) if model.capabilities.layers else "",
         layers=tuple(row for row in rows if chosen is None or row.name in chosen),
         notes=notes,
+        axis_order=in_words(model),
     )
 
 
@@ -140,28 +142,52 @@ def input_spacing(model: ExplainedModel) -> tuple[float, ...]:
     return tuple(plan.spacing) if plan is not None else ()
 
 
-def inspect_image(model: ExplainedModel, image: Path) -> dict[str, Any]:
-    """The model's prediction for an image, as plain values.
+def inspect_image(
+    model: ExplainedModel, image: Path, series_uid: str = "", picture: Path | None = None
+) -> dict[str, Any]:
+    """The model's prediction for an image, as plain values; ``picture`` is where to draw what the network receives.
 
     Returns:
         For a classifier the probabilities by label (the highest slice of slice-wise models, with its number); for a
         regression the value; for a segmentation the volume of each label in mL on the model's grid.
     """
+    from ..figures.network_input import draw_input
     from ..inference.prediction import predict_scan
     from ..inference.preprocessing import preprocess
+    from ..inference.scan_reading import doubts, read_for_model
 
-    prepared = preprocess(_read(model, image), model.preprocessing())
+    if not image.exists():
+        raise ModelError(f"There is no image {image}.", "Check the path.")
+    volume = read_for_model(model, image, series_uid=series_uid)
+    prepared = preprocess(volume, model.preprocessing())
     logits = predict_scan(model, prepared)
     values = model.probabilities(logits).cpu()
+    said: dict[str, Any] = {"warnings": list(found)} if (found := doubts(volume, model)) else {}
+    if picture is not None:
+        said["picture"] = str(draw_input(picture, _sample(model, prepared, values)))
     if model.task == "segmentation":
-        return {"volumes_ml": _volumes(model, values, prepared.grid.voxel_volume_ml)}
+        return {"volumes_ml": _volumes(model, values, prepared.grid.voxel_volume_ml), **said}
     named = {}
     for number, label in enumerate(model.labels[: values.shape[1]]):
         row = int(values[:, number].argmax())
         named[label] = {"value": round(float(values[row, number]), 6)}
         if len(values) > 1:
             named[label]["slice"] = row
-    return {"values": named}
+    return {"values": named, **said}
+
+
+def _sample(model: ExplainedModel, prepared: Any, values: Any) -> Any:
+    """What the network receives: the picture, the slice with the highest answer, or the volume."""
+    from ..inference.prediction import SLICE_AXIS
+
+    array = prepared.tensor.numpy()
+    if model.spatial_dims == 3:
+        return array
+    axis = SLICE_AXIS[model.inferer.plane] + 1
+    row = array.shape[axis] // 2
+    if model.task != "segmentation" and len(values) == array.shape[axis]:
+        row = int(values.max(1).values.argmax())
+    return array.take(row, axis=axis)
 
 
 def _volumes(model: ExplainedModel, values: Any, voxel_ml: float) -> dict[str, float]:
@@ -171,17 +197,6 @@ def _volumes(model: ExplainedModel, values: Any, voxel_ml: float) -> dict[str, f
     else:
         counts = [int(count) for count in (values > 0.5).flatten(2).sum(-1)[0]]
     return {label: round(count * voxel_ml, 4) for label, count in zip(model.labels, counts)}
-
-
-def _read(model: ExplainedModel, image: Path) -> Any:
-    from ..io.volume_files import read_image2d, read_volume
-
-    if not image.exists():
-        raise ModelError(f"There is no image {image}.", "Check the path.")
-    flat = model.spatial_dims == 2 and model.inferer.kind == "whole" and model.task != "segmentation"
-    if image.suffix.lower() in PICTURES or (flat and image.suffix.lower() in (".dcm", ".dicom")):
-        return read_image2d(image, allow_color=model.in_channels > 1)
-    return read_volume(image, allow_channels=model.in_channels > 1)
 
 
 def _capabilities(model: ExplainedModel) -> dict[str, Any]:

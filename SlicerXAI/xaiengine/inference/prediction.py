@@ -44,7 +44,9 @@ def check_channels(model: ExplainedModel, channels: int) -> None:
     named = f" ({', '.join(model.channel_names)})" if len(model.channel_names) == model.in_channels else ""
     raise ModelError(
         f"The model {model.name} takes {model.in_channels} channels{named}, the scan gives {channels}.",
-        "Give one scan per channel, in this order." if model.in_channels > 1 else "Choose a scan with one channel.",
+        "Give the first as the scan and the others by --channels (the option Additional channels), in this order."
+        if model.in_channels > 1
+        else "Choose a scan with one channel.",
     )
 
 

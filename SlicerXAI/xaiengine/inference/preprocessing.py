@@ -51,7 +51,8 @@ def preprocess(volume: Volume, transforms: Sequence[Any]) -> Preprocessed:
 
     from .affine_tracking import apply, flat, image_key
 
-    steps = flat(transforms)
+    fitted = [step.for_volume(volume) if hasattr(step, "for_volume") else step for step in flat(transforms)]
+    steps = [step for step in fitted if step is not None]
     key = image_key(steps)
     # A copy in any case: transforms may work in place.
     array = np.array(volume.channels_first(), dtype=np.float32, order="C")

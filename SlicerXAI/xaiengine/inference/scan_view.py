@@ -17,6 +17,7 @@ from ..models.explained_model import ExplainedModel
 from ..targets.targets import BinaryTarget, ClassTarget, Target, checked_output
 from .prediction import SLICE_AXIS, check_channels, predict_scan
 from .preprocessing import Preprocessed, preprocess
+from .scan_reading import doubts
 
 CONFIDENT = 0.5
 
@@ -95,6 +96,7 @@ def view_scan(
     for channel in volume.channels_first():
         check_volume(volume.with_array(channel), allow_2d=model.spatial_dims == 2)
     shown, note = shown_part(volume, model, check)
+    note = " ".join(filter(None, [*doubts(volume, model), note]))
     prepared = interruptibly(check, preprocess, shown, model.preprocessing())
     check_channels(model, prepared.tensor.shape[0])
     axis = None if model.spatial_dims == 3 else SLICE_AXIS[model.inferer.plane]

@@ -14,10 +14,10 @@ from ..core.errors import InputError, ModelError, XAIError
 from ..io.grid import Grid
 from ..io.resample import resample
 from ..io.volume import Volume, check_volume
-from ..io.volume_files import read_volume
 from ..models.explained_model import ExplainedModel
 from ..targets.segmentation_targets import OutputForm, output_form, predicted_masks
 from .preprocessing import Preprocessed, preprocess
+from .scan_reading import doubts, read_for_model
 from .window_layout import WindowLayout, lay_windows
 from .window_output import WindowNetwork
 from .windows import WindowedModel
@@ -71,32 +71,13 @@ class PredictedScan:
         return torch.from_numpy(np.ascontiguousarray(moved > 0)).to(self.image.device)
 
 
-def read_channels(first: str, others: Sequence[str], model: ExplainedModel) -> Volume:
+def read_channels(first: str, others: Sequence[str], model: ExplainedModel, series_uid: str = "") -> Volume:
     """The scan, with further channels (other MR sequences of the same patient) resampled onto the first.
 
     Raises:
         InputError: another number of channels than the model takes, or scans that do not overlap.
     """
-    volume = read_volume(first, allow_channels=True)
-    if others:
-        arrays = [volume.channels_first()]
-        for path in others:
-            other = read_volume(path)
-            if max(other.grid.overlaps(volume.grid), volume.grid.overlaps(other.grid)) < 0.5:
-                raise InputError(
-                    f"{other.name} does not cover the same place as {volume.name}.",
-                    "Register the scans first, and give channels of the same patient.",
-                )
-            arrays.append(resample(other.array.astype(np.float32), other.grid, volume.grid)[None])
-        volume = volume.with_array(np.concatenate(arrays))
-    if volume.channels != model.in_channels:
-        names = ", ".join(model.channel_names) or f"{model.in_channels} channel(s)"
-        raise InputError(
-            f"The model {model.name} takes {model.in_channels} channels ({names}), {volume.channels} were given.",
-            "Give one scan per channel, in the model's order."
-            if model.in_channels > 1
-            else "Choose a scan with one value per voxel.",
-        )
+    volume = read_for_model(model, first, others, series_uid)
     flat = min(volume.grid.shape) < 2
     for channel in volume.channels_first():
         check_volume(volume.with_array(channel), allow_2d=flat and model.spatial_dims == 2)
@@ -130,6 +111,8 @@ def predict_scan(
     Raises:
         ModelError: the network cannot take this scan, or gives no output per voxel.
     """
+    for text in doubts(volume, model):
+        warn(text)
     prepared = preprocess(volume, model.preprocessing())
     image = prepared.tensor[None].to(model.device)
     module = WindowNetwork(model.network, model.select_output)

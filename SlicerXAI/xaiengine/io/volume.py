@@ -21,10 +21,10 @@ class Volume:
     """Voxel values on a grid, or ``Volume(array, affine)`` with the matrix from voxel indices to RAS mm.
 
     ``array`` is (I, J, K), or (C, I, J, K) with channels first; ``unit`` is the unit of the values where it
-    is known ("HU", "bits"). ``source`` is the file or folder it was read from. ``picture`` marks a two-dimensional
-    image, (I, J, 1) with i to the right and j down. ``notes`` are what the reader had to assume, for the user.
-    ``dicom`` holds the identifiers of a DICOM image (StudyInstanceUID, SeriesInstanceUID, FrameOfReferenceUID,
-    Modality), as far as the files have them.
+    is known ("HU", "bits"). ``source`` is the file or folder it was read from.
+    ``picture`` marks a two-dimensional image, (I, J, 1) with i to the right and j down; None leaves it open, False is
+    a slice of a volume. ``notes`` are what the reader had to assume, for the user. ``dicom`` holds the identifiers
+    of a DICOM image (StudyInstanceUID, SeriesInstanceUID, FrameOfReferenceUID, Modality), as far as it has them.
     """
 
     array: np.ndarray
@@ -32,7 +32,7 @@ class Volume:
     name: str = ""
     unit: str = ""
     source: Path | None = None
-    picture: bool = False
+    picture: bool | None = None
     notes: tuple[str, ...] = ()
     dicom: Mapping[str, str] = field(default_factory=dict)
 

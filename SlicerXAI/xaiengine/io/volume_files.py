@@ -107,7 +107,8 @@ def _read_known(path: Path, series_uid: str) -> Volume:
             "this is a segmentation; a scan was expected.",
             "Choose the scan here, and this file as segmentation.",
         )
-    unit, notes = "", ()
+    unit = ""
+    notes: tuple[str, ...] = ()
     if suffix in (".nrrd", ".nhdr"):
         array, grid, keys = nrrd_format.read_nrrd(path)
         unit = keys.get("unit", "")

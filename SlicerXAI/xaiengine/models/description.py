@@ -159,6 +159,7 @@ def assemble_described(
         target=description.target,
         notes=(*description.notes, *notes),
         reference=description.reference,
+        axis_order=description.axis_order or "",
     )
     model = with_layers(model, description.layers, description.input_size)
     if not model.labels or description.task is None:

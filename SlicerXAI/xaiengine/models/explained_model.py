@@ -68,6 +68,8 @@ class ExplainedModel:
     ``reference`` names the one with the statistics of its layers over reference images, if it has one.
     ``example_shape`` (N, C, spatial...) is an input that the network takes. ``statistics`` are reference statistics in
     memory, by layer, which come before those in files.
+    ``axis_order`` is that of a 2D network's
+    pictures and slices, "" where it is not described (see :mod:`xaiengine.models.axis_order`).
     """
 
     name: str
@@ -93,6 +95,7 @@ class ExplainedModel:
     reference: str = ""
     example_shape: tuple[int, ...] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
+    axis_order: Literal["", "rows_first", "columns_first"] = ""
 
     def __post_init__(self) -> None:
         """From now on the network is called with a copy of its input, which it may change."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import ModelError, TrustError
+from .axis_order import ordered
 from .description import load_described
 from .explained_model import ExplainedModel
 from .files import check_regular, open_model
@@ -23,6 +24,10 @@ FORMATS = (
 
 def load(path: Path, trust: bool | str | Path = False) -> ExplainedModel:
     """The model at an existing path; see :func:`xaiengine.models.load_model`."""
+    return ordered(_load(path, trust))
+
+
+def _load(path: Path, trust: bool | str | Path) -> ExplainedModel:
     if trust and not isinstance(trust, bool):
         from .trust.trusted import load_with_code
 

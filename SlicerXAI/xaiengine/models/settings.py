@@ -42,6 +42,8 @@ class ExplanationSettings(BaseModel):
     and ``mirroring`` are for nnU-Net: which folds are averaged (none: all), and whether over mirrored inputs too.
     ``output`` names the prediction (a key or a number) among several tensors that the network returns; ``passes`` is
     how many passes with fixed seeds are averaged where the network's output is random.
+    ``axis_order`` is the order in which a 2D network takes the axes of pictures and slices: "rows_first" (height,
+    width) as PyTorch and torchvision, "columns_first" as MONAI.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,6 +62,7 @@ class ExplanationSettings(BaseModel):
     folds: list[int | Literal["all"]] = Field(default_factory=list)
     mirroring: bool = False
     output: str | int = ""
+    axis_order: Literal["rows_first", "columns_first"] | None = None
     passes: int = Field(0, ge=0, le=256)
 
     @classmethod

@@ -62,6 +62,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "HistogramNormalize": ("num_bins", "min", "max"),
     "GaussianSmooth": ("sigma",),
     "MedianSmooth": ("radius",),
+    "RepeatChannel": ("repeats",),
     "SavitzkyGolaySmooth": ("window_length", "order", "axis", "mode"),
 }
 """Array transforms that may be built, each with the arguments it may be given; none of them is a function."""

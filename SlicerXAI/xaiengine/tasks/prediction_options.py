@@ -13,6 +13,10 @@ Score = Literal["logit", "probability", "log_probability"]
 MODEL_TEXT = "A classifier or regressor: a MONAI bundle, or the name of a shipped model."
 
 
+SERIES_TEXT = "Which series of a DICOM folder, by its series instance UID. Needed only where a folder holds several."
+CHANNELS_TEXT = "Files of the model's further input channels (MR sequences, PET), in its order."
+
+
 class ExplainedOutputOptions(TaskOptions):
     """Which number of the model's output is explained, and for which slices of a scan."""
 

@@ -104,7 +104,8 @@ class SliceFrame:
     def slice_volume(self, values: np.ndarray, name: str = "") -> Volume:
         """Values (C, ...) one voxel thick as a volume in the slice's place."""
         array = values[0] if len(values) == 1 else values
-        return Volume(array, self.slice_grid, name or self.scan.name, self.scan.unit)
+        picture = self.scan.picture if 1 in self.scan.grid.shape else False
+        return Volume(array, self.slice_grid, name or self.scan.name, self.scan.unit, picture=picture)
 
     def replaced(self, values: np.ndarray) -> Volume:
         """A copy of the scan with its slice replaced by ``values`` (C, ...); its type and all other voxels stay."""

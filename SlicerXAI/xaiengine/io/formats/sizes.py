@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,29 +45,42 @@ def inflated(stream: BinaryIO, size: int, kind: str = "gzip") -> bytearray:
     Raises:
         InputError: the stream holds less, more, or is damaged.
     """
-    window = zlib.MAX_WBITS | 32
-    machine = bz2.BZ2Decompressor() if kind == "bzip2" else zlib.decompressobj(window)
     raw = bytearray()
-    pending = b""
     try:
-        while True:
-            if not pending and not (pending := stream.read(_BLOCK)):
-                break
-            raw += machine.decompress(pending, _BLOCK)
-            pending = b"" if kind == "bzip2" else machine.unconsumed_tail
-            while kind == "bzip2" and not machine.needs_input and not machine.eof and len(raw) <= size:
-                raw += machine.decompress(b"", _BLOCK)
-            if machine.eof:
-                pending = machine.unused_data
-                if not pending.strip(b"\0") and not (pending := stream.read(_BLOCK)).strip(b"\0"):
-                    break
-                machine = bz2.BZ2Decompressor() if kind == "bzip2" else zlib.decompressobj(window)
+        for block in _bzip2_blocks(stream) if kind == "bzip2" else _zlib_blocks(stream):
+            raw += block
             if len(raw) > size:
                 break
     except (zlib.error, OSError, ValueError, EOFError) as error:
         raise InputError(f"its compressed values are damaged: {error}.", "Copy it again from its source.") from error
     check_count(len(raw), size)
     return raw
+
+
+def _zlib_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Decompressed blocks of gzip or zlib members that follow each other."""
+    pending = stream.read(_BLOCK)
+    while pending.strip(b"\0"):
+        machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        while not machine.eof:
+            if not pending and not (pending := stream.read(_BLOCK)):
+                return
+            yield machine.decompress(pending, _BLOCK)
+            pending = machine.unconsumed_tail
+        pending = machine.unused_data or stream.read(_BLOCK)
+
+
+def _bzip2_blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Decompressed blocks of bzip2 members that follow each other."""
+    pending = stream.read(_BLOCK)
+    while pending.strip(b"\0"):
+        machine = bz2.BZ2Decompressor()
+        while not machine.eof:
+            if machine.needs_input and not pending and not (pending := stream.read(_BLOCK)):
+                return
+            yield machine.decompress(pending, _BLOCK)
+            pending = b""
+        pending = machine.unused_data or stream.read(_BLOCK)
 
 
 def check_count(found: int, size: int) -> None:

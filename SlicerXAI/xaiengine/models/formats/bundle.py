@@ -231,6 +231,7 @@ def assemble_parts(
         notes=(*settings.notes, *notes),
         files=files,
         reference=settings.reference,
+        axis_order=settings.axis_order or "",
     )
     model = with_layers(model, settings.layers, _input_size(arguments, model.spatial_dims))
     return understood(
