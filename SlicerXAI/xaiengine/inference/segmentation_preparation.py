@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, ModelError, XAIError
+from ..core.errors import ModelError, XAIError
 from ..io.grid import Grid
 from ..io.resample import resample
 from ..io.volume import Volume, check_volume

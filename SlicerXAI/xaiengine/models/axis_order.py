@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .transforms import TransformSpec
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..io.volume import Volume
     from .explained_model import ExplainedModel
 
+AxisOrder = Literal["", "rows_first", "columns_first"]
 SLICE_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
 _OWN_ORDER = ("MONAI bundle", "nnU-Net", "TorchXRayVision")
 """Formats whose preprocessing fixes the order."""
@@ -132,7 +133,7 @@ def across_slices(spec: Any, axis: int) -> Any:
     return TransformSpec(spec.name, arguments)
 
 
-def ordered(model: ExplainedModel, order: str = "") -> ExplainedModel:
+def ordered(model: ExplainedModel, order: AxisOrder = "") -> ExplainedModel:
     """The model with its pictures in the order that its network was trained on.
 
     ``order`` ("rows_first", "columns_first") replaces the described one. Models of volumes stay as they are.
@@ -147,7 +148,7 @@ def ordered(model: ExplainedModel, order: str = "") -> ExplainedModel:
         rows = RowsFirst(axis, bool(described), model.inferer.kind == "whole")
     repeats = any(getattr(spec, "name", "") == "RepeatChannel" for spec in getattr(model.preprocessing, "specs", ()))
     gray = GrayPicture(3) if model.in_channels == 3 and not model.channel_names and not repeats else None
-    chosen = described or ("columns_first" if fixed else "")
+    chosen: AxisOrder = described or ("columns_first" if fixed else "")
     if model.format.startswith("TorchXRayVision"):
         return replace(model, axis_order="rows_first")
     if model.format.startswith("nnU-Net"):

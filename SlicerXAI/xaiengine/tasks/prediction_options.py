@@ -5,7 +5,7 @@ A task's own options follow those of its base classes, the last base first: its 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ..core.options import TaskOptions, option
 
@@ -32,6 +32,16 @@ class ExplainedOutputOptions(TaskOptions):
         "For models of slices: confident (those called the target), highest (one), all, or a slice number.",
     )
     most_slices: int = option(32, "Maximum slices", "Confident slices explained at most.", ge=1, advanced=True)
+
+
+def series_option() -> Any:
+    """Which DICOM series is read, wherever a DICOM folder is taken."""
+    return option("", "Series", SERIES_TEXT, advanced=True)
+
+
+def channels_option() -> Any:
+    """The files of further input channels."""
+    return option([], "Additional channels", CHANNELS_TEXT)
 
 
 def baseline_value() -> float:

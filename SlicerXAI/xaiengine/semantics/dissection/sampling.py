@@ -13,26 +13,16 @@ import torch
 from ...core.errors import InputError
 from ...inference.prediction import SLICE_AXIS, check_channels
 from ...inference.preprocessing import Preprocessed, preprocess
-from ...io.formats.dicom_format import is_dicom
-from ...io.formats.file_names import PICTURES
+from ...inference.scan_reading import read_for_model
 from ...io.grid import Grid
 from ...io.volume import Volume, check_volume
-from ...io.volume_files import read_image2d, read_volume
 from ...lesions.lungs.lungs_alone import lungs_alone
 from ...models.explained_model import ExplainedModel
-
-_DICOM = (".dcm", ".dicom", ".ima")
 
 
 def read_scan(path: Path | str, model: ExplainedModel) -> Volume:
     """An image as the model takes it: pictures and single DICOM images for models of flat images, else volumes."""
-    path = Path(path)
-    color = model.in_channels > 1
-    if model.spatial_dims == 2 and path.is_file():
-        suffix = path.suffix.lower()
-        if suffix in PICTURES or ((suffix in _DICOM or not suffix) and is_dicom(path)):
-            return read_image2d(path, allow_color=color)
-    return read_volume(path, allow_channels=color)
+    return read_for_model(model, path)
 
 
 @dataclass(frozen=True, eq=False)

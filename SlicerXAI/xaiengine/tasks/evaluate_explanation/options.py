@@ -6,6 +6,7 @@ from typing import Literal
 
 from ...core.options import TaskOptions, given, option
 from ...evaluation.check_names import CHECK_NAMES
+from ..prediction_options import channels_option, series_option
 
 
 class EvaluateExplanationOptions(TaskOptions):
@@ -25,6 +26,8 @@ class EvaluateExplanationOptions(TaskOptions):
         "Method that made the map, for the checks that explain again; read from the result.json beside the map if "
         "empty.",
     )
+    channels: list[str] = channels_option()
+    series: str = series_option()
     checks: list[str] = option(list(CHECK_NAMES), "Checks", f"Any of: {', '.join(CHECK_NAMES)}.", choices=CHECK_NAMES)
     target: str = option("", "Target", "Output that was explained; that of result.json, or the model's own, if empty.")
     against: str = option("", "Against", "The output that it was compared with. May be empty.")

@@ -20,6 +20,7 @@ from ...evaluation.evaluating import Evaluation, Evaluator
 from ...evaluation.evaluation_budget import Effort
 from ...evaluation.verdict import verdict_line
 from ...figures.evaluation_picture import draw_evaluation
+from ...inference.scan_reading import read_for_model
 from ...inference.scan_view import ScanView, view_scan
 from ...io.segmentation_files import read_segmentation
 from ...io.volume_files import read_volume
@@ -66,11 +67,14 @@ def evaluate_and_write(options: EvaluateExplanationOptions, context: Context) ->
     names = checked_names(options.checks)
     model = context.session.model(options.model, context.device, context.trust_model)
     check = context.progress.check
-    scan = interruptibly(check, read_volume, options.volume, allow_channels=model.in_channels > 1)
+    origin = origin_of(Path(options.explanation))
+    made_with = origin.options or {}
+    channels = options.channels or made_with.get("channels", [])
+    series = options.series or made_with.get("series", "")
+    scan = interruptibly(check, read_for_model, model, options.volume, channels, series)
     view = view_scan(scan, model, check, shown_part=lungs_alone)
     if view.note:
         context.warn(view.note)
-    origin = origin_of(Path(options.explanation))
     method = find_method(options.method or origin.method) if options.method or origin.method else None
     settings = explanation_options(options, origin)
     evaluator, rows = make_evaluator(view, options, settings, method, context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,10 +20,9 @@ from ...counterfactual.series.paths import CounterfactualPath, GradientPath
 from ...counterfactual.series.series import Along, Place, Series, make_series, place_of, smallest_flip
 from ...counterfactual.series.slice_replacement import SliceFrame
 from ...counterfactual.series.span import counterfactual_end, span_of, spread_shifts, usual_shifts
-from ...io.formats.file_names import PICTURES
 from ...io.segmentation_files import read_segmentation
 from ...io.volume import Volume, check_volume
-from ...io.volume_files import read_image2d, read_volume
+from ...io.volume_files import read_volume
 from ...models.explained_model import ExplainedModel
 from ..counterfactual_cost import estimate_counterfactual
 from ..find_directions.finding import known_directions, new_directions, weak_points
@@ -71,23 +69,14 @@ class Counterfactual:
         return abs(self.shown(self.own) - self.shown(float(self.inversion.reconstructed_values[0])))
 
 
-def read_scan(path: str, setting: Setting) -> Volume:
+def read_scan(path: str, setting: Setting, series: str = "") -> Volume:
     """The image or scan to be explained, with the generator's channels.
 
     Raises:
         InputError: it cannot be read, is in color where the generator is gray (or the other way), or is empty.
     """
     color = setting.space.settings.channels > 1
-    file = Path(path)
-    if file.suffix.lower() in PICTURES:
-        scan = read_image2d(file, allow_color=color)
-    else:
-        try:
-            scan = read_volume(file, allow_channels=color)
-        except InputError:
-            if not file.is_file():
-                raise
-            scan = read_image2d(file, allow_color=color)  # a DICOM X-ray
+    scan = read_volume(path, allow_channels=color, series_uid=series)
     if scan.channels != setting.space.settings.channels:
         raise InputError(
             f"{scan.name} has {scan.channels} channels, the generator {setting.name} makes images of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...core.options import TaskOptions, given, option
+from ..prediction_options import series_option
 
 
 class ExplainCounterfactualOptions(TaskOptions):
@@ -29,6 +30,7 @@ class ExplainCounterfactualOptions(TaskOptions):
         required=False,
         default="",
     )
+    series: str = series_option()
     target: str = option("", "Target", "Output to explain, by name or number; the model's own if empty.")
     against: str = option("", "Against", "Explain the difference to this output. May be empty.")
     decision: float | None = option(

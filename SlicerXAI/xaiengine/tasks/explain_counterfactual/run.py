@@ -23,7 +23,7 @@ def explain_and_write(options: ExplainCounterfactualOptions, context: Context) -
     model = context.session.model(options.model, context.device, context.trust_model)
     setting = load_setting(options.generator, context.device)
     check_channels(setting, model)
-    scan = read_scan(options.volume, setting)
+    scan = read_scan(options.volume, setting, options.series)
     found = explain(setting, model, scan, options, context)
     region = region_mask(options.region, found.frame)
     context.progress.stage("Writing")

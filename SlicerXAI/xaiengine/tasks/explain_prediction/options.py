@@ -6,11 +6,22 @@ from typing import Literal
 
 from ...core.options import TaskOptions, given, option
 from ..method_options import MethodOptions, methods_option
-from ..prediction_options import MODEL_TEXT, ExplainedOutputOptions, Score, baseline_value
+from ..prediction_options import (
+    MODEL_TEXT,
+    ExplainedOutputOptions,
+    Score,
+    baseline_value,
+    channels_option,
+    series_option,
+)
 
 
 class PredictionInputs(TaskOptions):
-    volume: str = given("volume", "Scan", "The scan or image: .nrrd, .nii.gz, .mha or a DICOM folder.")
+    volume: str = given(
+        "volume",
+        "Scan",
+        "The scan or picture: .nrrd, .nii.gz, .mha, .png, .jpg, a DICOM X-ray or folder.",
+    )
     model: str = given("model", "Model", MODEL_TEXT)
     segments: str = given(
         "segmentation",
@@ -33,6 +44,8 @@ class PredictionInputs(TaskOptions):
         required=False,
         default="",
     )
+    channels: list[str] = channels_option()
+    series: str = series_option()
     methods: list[str] = methods_option(["iba"], "classification")
 
 

@@ -46,8 +46,8 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
 
     def run(self, options: ExplainPredictionOptions, context: Context) -> Outcome:
         from ...core.cancellation import interruptibly
+        from ...inference.scan_reading import read_for_model
         from ...inference.scan_view import view_scan
-        from ...io.volume_files import read_volume
         from ...lesions.lungs.lungs_alone import lungs_alone
         from ...models.provenance import model_provenance
         from .explaining import explain
@@ -56,7 +56,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         context.progress.stage("Preparing")
         model = context.session.model(options.model, context.device, context.trust_model)
         check = context.progress.check
-        scan = interruptibly(check, read_volume, options.volume, allow_channels=model.in_channels > 1)
+        scan = interruptibly(check, read_for_model, model, options.volume, options.channels, options.series)
         view = view_scan(scan, model, check, shown_part=lungs_alone)
         found = explain(
             view, options, seed=context.seed, progress=context.progress, warn=context.warn, expect=context.expect

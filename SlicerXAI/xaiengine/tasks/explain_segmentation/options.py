@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from ...core.options import TaskOptions, given, option
 from ..method_options import MethodOptions, methods_option
-from ..prediction_options import baseline_value
+from ..prediction_options import baseline_value, channels_option, series_option
 
 TargetKind = Literal[
     "class",
@@ -59,9 +59,8 @@ class SegmentationInputs(TaskOptions):
     baseline_scan: str = given(
         "volume", "Baseline scan", "Another scan of the region, for the baseline scan.", required=False, default=""
     )
-    channels: list[str] = option(
-        [], "Additional channels", "Files of the model's further input channels (MR sequences), in its order."
-    )
+    channels: list[str] = channels_option()
+    series: str = series_option()
     target: TargetKind = option(
         "class",
         "Target",

@@ -51,7 +51,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     progress.plan(((READING, 4), (PREDICTING, 12), (PREPARING, 4), *((m.title, 60 / len(methods)) for m in methods)))
     progress.stage(READING, 1)
     model = segmenter(context.session.model(options.model, context.device, context.trust_model))
-    volume = interruptibly(progress.check, read_channels, options.volume, options.channels, model)
+    volume = interruptibly(progress.check, read_channels, options.volume, options.channels, model, options.series)
     for note in model.notes:
         context.log(note)
     context.log(f"{volume.name}: {volume.grid.describe()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...core.options import TaskOptions, given, option
-from ..prediction_options import MODEL_TEXT, ExplainedOutputOptions, baseline_value
+from ..prediction_options import MODEL_TEXT, ExplainedOutputOptions, baseline_value, channels_option, series_option
 
 SEMANTIC_METHODS = "conductance, ablation, gradient_x_activation"
 
@@ -20,6 +20,8 @@ class SemanticInputs(TaskOptions):
         required=False,
         default="",
     )
+    channels: list[str] = channels_option()
+    series: str = series_option()
     methods: list[str] = option(
         ["conductance", "gradient_x_activation", "ablation"],
         "Methods",

@@ -12,6 +12,7 @@ from ...attribution.baselines import baseline_like
 from ...attribution.feature_maps import explainable
 from ...core.cancellation import interruptibly
 from ...core.errors import OptionError
+from ...inference.scan_reading import read_for_model
 from ...inference.scan_view import ScanView, choose_rows, view_scan
 from ...lesions.lungs.lungs_alone import lungs_alone
 from ...models.provenance import model_provenance
@@ -19,7 +20,6 @@ from ...semantics.dissection.clustering import cluster_units, sampled_places
 from ...semantics.dissection.cohort import UnitFigures
 from ...semantics.dissection.dissection import Dissection
 from ...semantics.dissection.layer_reader import LayerReader, chosen_layers
-from ...semantics.dissection.sampling import read_scan
 from ...semantics.dissection.store import find_dissection
 from ...semantics.semantic_attribution import (
     COHORT_BASELINE,
@@ -51,7 +51,8 @@ def explain_and_write(options: ExplainSemanticsOptions, context: Context) -> Out
     model.capabilities.require("layers", "Semantic attribution")
     dissection = find_dissection(model, options.dissection, options.layer)
     check = context.progress.check
-    view = view_scan(interruptibly(check, read_scan, options.volume, model), model, check, shown_part=lungs_alone)
+    scan = interruptibly(check, read_for_model, model, options.volume, options.channels, options.series)
+    view = view_scan(scan, model, check, shown_part=lungs_alone)
     target = explained_target(view, options)
     rows, warning = choose_rows(view, target, options.slices, options.most_slices)
     for text in filter(None, [view.note, warning]):

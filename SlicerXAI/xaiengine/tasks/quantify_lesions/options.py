@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...core.options import TaskOptions, given, option
+from ..prediction_options import series_option
 
 Method = Literal["model", "iba", "inverse-iba", "grad-cam", "grad-cam++"]
 
@@ -13,6 +14,7 @@ class QuantifyLesionsOptions(TaskOptions):
     """Options left at None are the model's own (its ``configs/explanation.json``)."""
 
     volume: str = given("volume", "CT", "Chest CT in Hounsfield units: .nrrd, .nii.gz, .mha or a DICOM folder.")
+    series: str = series_option()
     model: str = given(
         "model",
         "Model",

@@ -11,6 +11,7 @@ from ...core.cancellation import interruptibly
 from ...core.device import available_memory
 from ...core.errors import ModelError
 from ...core.number_text import significant
+from ...inference.scan_reading import doubts
 from ...io.segmentation import Mask, Segmentation
 from ...io.segmentation_files import read_segmentation, write_segmentation
 from ...io.terminology import lung_lesion
@@ -59,7 +60,9 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     settings = lesion_settings(model, options)
     target = model.label_index(options.target or model.target or len(model.labels) - 1)
     check = context.progress.check
-    volume = interruptibly(check, read_volume, options.volume)
+    volume = interruptibly(check, read_volume, options.volume, series_uid=options.series)
+    for text in doubts(volume, model):
+        context.warn(text)
     check_volume(volume)
     reference = None
     if options.reference:
