@@ -47,6 +47,7 @@ def test_a_hostile_model_is_refused_and_runs_nothing(refusals, name):
     assert found["error"] in (TrustError.__name__, ModelError.__name__), found["message"]
     assert re.search(CORPUS[name][1], found["message"]), found["message"]
     assert found["remedy"]
+    assert not found["events"], "a program was started or a file written"
     assert found["seconds"] < MOST_SECONDS  # CPU seconds
     assert found["bytes"] < MOST_BYTES
 
@@ -58,7 +59,7 @@ def test_the_corpus_is_large_and_its_payloads_would_run(tmp_path):
     canary = tmp_path / "canary"
     pickle.loads(pickle.dumps(Payload(eval, f"open(r'{canary}','w').close()")))
     assert canary.exists()
-    assert len(CORPUS) >= 25
+    assert len(CORPUS) >= 250
 
 
 def test_usual_imports_of_bundles_do_no_harm(tmp_path):

@@ -12,7 +12,13 @@ import time
 from pathlib import Path
 
 # They register what they build.
-from support import hostile_archives, hostile_configurations, hostile_targets, hostile_weights  # noqa: F401
+from support import (  # noqa: F401
+    hostile_archives,
+    hostile_configurations,
+    hostile_programs,
+    hostile_targets,
+    hostile_weights,
+)
 from support.hostile_corpus import CORPUS, UNET, bundle
 
 
@@ -22,6 +28,8 @@ def main(folder: Path) -> None:
     from xaiengine.models import load_model
 
     torch.set_num_threads(1)
+    witness = Witness()
+    sys.addaudithook(witness)
     canary = folder / "canary"
     warm_up(folder)
     report = {}
@@ -34,17 +42,38 @@ def main(folder: Path) -> None:
             report[name] = {"skipped": str(error)}
             continue
         before, clock = peak_bytes(), time.process_time()
+        witness.seen, witness.watching = [], True
         try:
             load_model(path)
             found = {"error": "", "message": "was loaded"}
         except Exception as error:
             found = {"error": type(error).__name__, "message": str(error), "remedy": getattr(error, "remedy", "")}
+        witness.watching = False
+        found["events"] = witness.seen
         found["seconds"] = time.process_time() - clock
         found["bytes"] = peak_bytes() - before
         found["canary"] = canary.exists()
         canary.unlink(missing_ok=True)
         report[name] = found
     print(json.dumps(report))
+
+
+class Witness:
+    """Sees, as an audit hook of Python, every program that is started and every file opened for writing."""
+
+    EVENTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename")
+    EVENTS += ("os.mkdir", "os.rmdir", "socket.connect", "socket.getaddrinfo", "shutil.rmtree", "os.symlink")
+
+    def __init__(self) -> None:
+        self.watching = False
+        self.seen: list[str] = []
+
+    def __call__(self, event: str, arguments) -> None:
+        if not self.watching:
+            return
+        writes = event == "open" and any(letter in str(arguments[1] or "") for letter in "wax+")
+        if event in self.EVENTS or writes:
+            self.seen.append(f"{event}: {str(arguments)[:200]}")
 
 
 def warm_up(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LARGEST_ARGUMENT = 2**24
 SPARE_BYTES = 256 * 2**20
+MOST_MODULES = 20_000
+"""Modules of a network; the largest of MONAI have about 2,000."""
+
 SPARE_FACTOR = 6
 """Bytes made while building per byte of weights: half precision doubles, initialisation makes copies."""
 
@@ -61,9 +65,33 @@ def _elements(name: str, args: tuple[Any, ...]) -> int:
 
 @contextlib.contextmanager
 def limited(weight_bytes: int) -> Iterator[None]:
-    """Building within the block may make tensors in proportion to the weights; the random state is kept."""
-    with torch.random.fork_rng(devices=[]), _Allowance(SPARE_BYTES + SPARE_FACTOR * weight_bytes):
+    """Building within the block may make tensors in proportion to the weights; the random state is kept.
+
+    Modules are counted too: a network of a million layers without weights takes memory and time as well.
+    """
+    with torch.random.fork_rng(devices=[]), _Allowance(SPARE_BYTES + SPARE_FACTOR * weight_bytes), _counted_modules():
         yield
+
+
+@contextlib.contextmanager
+def _counted_modules() -> Iterator[None]:
+    builder = threading.get_ident()
+    original = torch.nn.Module.__init__
+    count = 0
+
+    def counting(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        nonlocal count
+        if threading.get_ident() == builder:
+            count += 1
+            if count > MOST_MODULES:
+                raise TrustError(f"The network would have more than {MOST_MODULES} modules.", TRUST_REMEDY)
+        original(module, *args, **kwargs)
+
+    torch.nn.Module.__init__ = counting  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.__init__ = original  # type: ignore[method-assign]
 
 
 def build_network(component: Component, weight_bytes: int) -> nn.Module:

@@ -17,6 +17,9 @@ from ...core.errors import ModelError, TrustError
 
 LONGEST_EXPRESSION = 2000
 LONGEST_VALUE = 10_000
+MOST_STEPS = 200_000
+"""Parts of an expression that are computed, counted with what built-in functions go through."""
+
 LARGEST_NUMBER = 2**53
 CORRECT_REMEDY = "Correct the entry in the model's configuration."
 TRUST_REMEDY = (
@@ -153,6 +156,7 @@ class _Evaluator:
         place: str,
     ) -> None:
         self._variables: dict[str, Any] = {}
+        self._steps = MOST_STEPS
         self._names = names
         self._reference = reference
         self._class_named = class_named
@@ -163,7 +167,27 @@ class _Evaluator:
         compute = getattr(self, f"_{type(node).__name__.lower()}", None)
         if compute is None:
             raise self._refusal(f"{type(node).__name__} is not part of what an untrusted model may write")
-        return self._bounded(compute(node))
+        self._spend(1)
+        value = self._bounded(compute(node))
+        if isinstance(node, (ast.BinOp, ast.Call, ast.Subscript)) and isinstance(value, (str, list, tuple, dict)):
+            self._spend(len(value))  # it was made here, and may be made again in a loop
+        return value
+
+    def _spend(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise self._refusal(f"it takes more than {MOST_STEPS} steps to compute")
+
+    def _spend_size(self, *values: Any) -> None:
+        """Pay for what a function or comparison goes through: all items of its arguments, nested ones too."""
+        pending = list(values)
+        while pending:
+            value = pending.pop()
+            if isinstance(value, (list, tuple, dict)):
+                self._spend(len(value) + 1)
+                pending.extend(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, str):
+                self._spend(len(value) // 16 + 1)
 
     def _refusal(self, reason: str) -> TrustError:
         return TrustError(f"The expression {_short(self._text)} is refused{self._place}: {reason}.", TRUST_REMEDY)
@@ -213,6 +237,7 @@ class _Evaluator:
             for sequence, times in ((left, right), (right, left)):
                 if isinstance(sequence, (str, list, tuple)) and len(sequence) * max(int(times), 0) > LONGEST_VALUE:
                     raise self._refusal("it repeats a value too often")
+        self._spend_size(left, right)
         if isinstance(node.op, ast.Mod) and isinstance(left, str):
             raise self._refusal("text formatting is not allowed")
         return _BINARY[type(node.op)](left, right)
@@ -237,6 +262,7 @@ class _Evaluator:
         left = self.value(node.left)
         for sign, item in zip(node.ops, node.comparators):
             right = self.value(item)
+            self._spend_size(left, right)
             if not _COMPARE[type(sign)](left, right):
                 return False
             left = right
@@ -302,6 +328,11 @@ class _Evaluator:
         keywords = {keyword.arg: self._plain(keyword.value) for keyword in node.keywords}
         if "key" in keywords:
             raise self._refusal(f"{name} takes no key function here")
+        self._spend_size(*arguments, *keywords.values())
+        if name == "sum" and arguments and not _are_numbers(arguments):
+            raise self._refusal("sum takes numbers here")
+        if name == "round" and any(isinstance(item, int) and abs(item) > 100 for item in arguments[1:]):
+            raise self._refusal("it rounds to a senseless number of digits")
         return _FUNCTIONS[name](*arguments, **keywords)
 
     def _torch_device(self, node: ast.Call) -> Any:
@@ -318,6 +349,10 @@ class _Evaluator:
         if value is None or type(value) in (bool, int, float, str, list, tuple, dict):
             return value
         raise self._refusal(f"it computes with a {type(value).__name__}")
+
+
+def _are_numbers(arguments: list[Any]) -> bool:
+    return isinstance(arguments[0], (list, tuple)) and all(isinstance(item, (int, float)) for item in arguments[0])
 
 
 def _slice_parts(node: ast.Slice) -> tuple[ast.expr | None, ...]:

@@ -127,12 +127,34 @@ def _from_older_format(content: bytes) -> Any:
     return root
 
 
-def _collect(module: Any, prefix: str, state: dict[str, torch.Tensor], depth: int) -> None:
-    if not isinstance(module, Hollow) or depth > 20:
-        return
-    for store in ("_parameters", "_buffers"):
-        for name, tensor in (module.kept.get(store) or {}).items():
-            if isinstance(tensor, torch.Tensor):
-                state[prefix + name] = tensor
-    for name, child in (module.kept.get("_modules") or {}).items():
-        _collect(child, f"{prefix}{name}.", state, depth + 1)
+MOST_MODULES = 20_000
+
+
+def _collect(root: Any, prefix: str, state: dict[str, torch.Tensor], depth: int) -> None:
+    """The tensors of all modules. Modules may be shared, and a made file may hold one within itself."""
+    pending = [(root, prefix, depth)]
+    visits = 0
+    while pending:
+        module, prefix, depth = pending.pop()
+        if not isinstance(module, Hollow) or depth > 20:
+            continue
+        visits += 1
+        if visits > MOST_MODULES:
+            raise TrustError(f"The pickled network has more than {MOST_MODULES} modules.", SAVE_REMEDY)
+        for store in ("_parameters", "_buffers"):
+            for name, tensor in _items(module, store):
+                if isinstance(tensor, torch.Tensor):
+                    state[prefix + name] = _plain(tensor, prefix + name)
+        for name, child in _items(module, "_modules"):
+            pending.append((child, f"{prefix}{name}.", depth + 1))
+
+
+def _items(module: Hollow, store: str) -> list[tuple[str, Any]]:
+    kept = module.kept.get(store)
+    return [(str(name)[:200], item) for name, item in kept.items()] if isinstance(kept, dict) else []
+
+
+def _plain(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    if tensor.numel() > max(tensor.untyped_storage().nbytes() // max(tensor.element_size(), 1), 1):
+        raise TrustError(f"The weight {name} pretends to be larger than it is.", SAVE_REMEDY)
+    return tensor
