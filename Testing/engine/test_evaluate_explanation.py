@@ -13,6 +13,7 @@ from xaiengine.attribution.whole_case import WholeCase
 from xaiengine.core.job import Job
 from xaiengine.core.progress import Progress
 from xaiengine.evaluation.evaluation_budget import Effort
+from xaiengine.evaluation.judged import judged
 from xaiengine.evaluation.repeated_checks import RepeatedChecks
 from xaiengine.evaluation.verdict import Check, verdict_line
 from xaiengine.io.grid import Grid
@@ -87,11 +88,11 @@ def test_checks_that_explain_again_average_over_the_samples_with_most_of_the_map
         chosen = inputs[rows]
         case = WholeCase(model.network, ClassTarget(1), chosen, 0 * chosen, (1.0, 1.0), ("late",), ("late",), {})
         effort = Effort(draws=2, models=2, seeds=2, samples_again=kept)
-        return RepeatedChecks(case, maps[rows], effort, METHODS["layercam"])
+        return RepeatedChecks(judged(case), maps[rows], effort, METHODS["layercam"])
 
     together = checks_on([0, 1, 2, 3, 4], 3)
-    assert together.judged == [1, 3, 4]
-    alone = [checks_on([row], 1) for row in together.judged]
+    assert together.rows == [1, 3, 4]
+    alone = [checks_on([row], 1) for row in together.rows]
     together.randomization()
     expected = []
     for item in alone:

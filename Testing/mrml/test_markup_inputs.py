@@ -15,7 +15,7 @@ from SlicerXAILib.ResultLoader import loadResult
 from xaiengine.io.segmentation_files import read_segmentation
 from xaiengine.io.volume_files import read_volume
 from xaiengine.targets.points import read_point
-from xaiengine.tasks.evaluate_explanation.report import origin_of
+from xaiengine.tasks.evaluate_explanation.origin import origin_of
 
 
 @pytest.fixture

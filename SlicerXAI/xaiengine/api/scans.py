@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InputError, OptionError
-from ..io.formats.file_names import PICTURES
 from ..io.grid import Grid
 from ..io.segmentation import Segmentation
 from ..io.volume import Volume
-from ..io.volume_files import read_image2d
 from ..io.volume_files import read_volume as read_scan
 
 
@@ -29,10 +27,7 @@ def read_volume(path: str | Path, *, channels: bool = True) -> Volume:
     Raises:
         InputError: the file is missing, unreadable or of another kind.
     """
-    path = Path(path).expanduser()
-    if path.suffix.lower() in PICTURES:
-        return read_image2d(path, allow_color=channels)
-    return read_scan(path, allow_channels=channels)
+    return read_scan(Path(path).expanduser(), allow_channels=channels)
 
 
 def as_volume(scan: Any, dimensions: int = 3) -> Volume:

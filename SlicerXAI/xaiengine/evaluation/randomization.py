@@ -75,7 +75,7 @@ def cascading_randomization(
                 ranks[run, stage] = spearman(reference, found)
                 structures[run, stage] = structural_similarity(reference, found)
     spread = float(ranks[:, -1].std(ddof=1)) if runs > 1 else float("nan")
-    return Cascade(tuple(group[-1] for group in groups), ranks.mean(0), structures.mean(0), spread, runs)
+    return Cascade(tuple(group[-1] or type(network).__name__ for group in groups), ranks.mean(0), structures.mean(0), spread, runs)
 
 
 def _map_or_zero(explain: Callable[[nn.Module], np.ndarray], network: nn.Module, shape: tuple) -> np.ndarray:
@@ -87,8 +87,8 @@ def _map_or_zero(explain: Callable[[nn.Module], np.ndarray], network: nn.Module,
 
 
 def layers_with_parameters(network: nn.Module) -> list[str]:
-    """Modules that own parameters, in the order of the network's definition."""
-    return [name for name, module in network.named_modules() if name and list(module.parameters(recurse=False))]
+    """Modules that own parameters, in the order of the network's definition; the network itself is named ""."""
+    return [name for name, module in network.named_modules() if list(module.parameters(recurse=False))]
 
 
 @torch.no_grad()

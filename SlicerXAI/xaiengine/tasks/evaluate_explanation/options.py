@@ -6,13 +6,16 @@ from typing import Literal
 
 from ...core.options import TaskOptions, given, option
 from ...evaluation.check_names import CHECK_NAMES
+from ...evaluation.evaluation_budget import Effort
 from ..prediction_options import channels_option, series_option
 
 
 class EvaluateExplanationOptions(TaskOptions):
     volume: str = given("volume", "Scan", "The scan that was explained.")
-    model: str = given("model", "Model", "The classifier or regressor that was explained.")
-    explanation: str = given("volume", "Explanation", "The map to be checked, from explain-prediction or elsewhere.")
+    model: str = given("model", "Model", "The model that was explained.")
+    explanation: str = given(
+        "volume", "Explanation", "The map to be checked, from explain-prediction, explain-segmentation or elsewhere."
+    )
     truth: str = given(
         "segmentation",
         "Truth",
@@ -29,7 +32,9 @@ class EvaluateExplanationOptions(TaskOptions):
     channels: list[str] = channels_option()
     series: str = series_option()
     checks: list[str] = option(list(CHECK_NAMES), "Checks", f"Any of: {', '.join(CHECK_NAMES)}.", choices=CHECK_NAMES)
-    target: str = option("", "Target", "Output that was explained; that of result.json, or the model's own, if empty.")
+    target: str = option(
+        "", "Target", "Output or class that was explained; that of result.json, or the model's own, if empty."
+    )
     against: str = option("", "Against", "The output that it was compared with. May be empty.")
     most_samples: int = option(3, "Maximum slices", "Slices checked at most: those with the strongest maps.", ge=1)
     baseline: Literal["blurred", "mean", "zero", "constant"] = option(
@@ -44,3 +49,16 @@ class EvaluateExplanationOptions(TaskOptions):
     random_models: int = option(2, "Random models", "Of the randomization check.", ge=1, advanced=True)
     seeds: int = option(3, "Seeds", "Of the check run to run.", ge=2, advanced=True)
     tile: int = option(8, "Tile", "Side of the tiles.", unit="voxels", ge=1, advanced=True)
+
+    def effort(self) -> Effort:
+        """How much work goes into each sampled measure."""
+        return Effort(
+            self.steps,
+            self.orders,
+            self.subsets,
+            self.perturbations,
+            self.draws,
+            self.random_models,
+            self.seeds,
+            self.tile,
+        )

@@ -10,10 +10,8 @@ from ...attribution.bottleneck.reference_fit import ReferenceFit
 from ...attribution.bottleneck.reference_store import store_statistics
 from ...attribution.bottleneck.statistics import ReferenceStatistics
 from ...core.errors import InputError, XAIError
-from ...inference.segmentation_preparation import read_channels
+from ...inference.scan_reading import read_for_model
 from ...io.formats.file_names import PICTURES
-from ...io.volume import Volume
-from ...io.volume_files import read_image2d, read_volume
 from ...lesions.lungs.lungs_alone import lungs_alone
 from ...models.provenance import model_provenance
 
@@ -48,17 +46,6 @@ def scans_in(folder: Path, channels: int = 1) -> list[list[Path]]:
     return list(groups.values())
 
 
-def read_reference_scan(paths: list[Path], model: ExplainedModel) -> Volume:
-    """One scan or picture as the model takes it. Raises InputError saying why it cannot be used."""
-    if len(paths) > 1:
-        return read_channels(str(paths[0]), [str(path) for path in paths[1:]], model)
-    path = paths[0]
-    several = model.in_channels > 1
-    if path.suffix.lower() in PICTURES:
-        return read_image2d(path, allow_color=several)
-    return read_volume(path, allow_channels=several)
-
-
 def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     """The task fit-reference. The statistics go to the result and to where later runs find them."""
     from ..task import Outcome
@@ -73,7 +60,7 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     for paths in scans:
         name = CHANNEL.sub("", paths[0].name) if len(paths) > 1 else paths[0].name
         try:
-            used = fit.add(read_reference_scan(paths, model), most)
+            used = fit.add(read_for_model(model, paths[0], paths[1:]), most)
         except XAIError as error:
             context.progress.check()
             rows.append({"scan": name, "samples": 0, "note": str(error)})
