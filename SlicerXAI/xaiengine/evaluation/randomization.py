@@ -75,7 +75,8 @@ def cascading_randomization(
                 ranks[run, stage] = spearman(reference, found)
                 structures[run, stage] = structural_similarity(reference, found)
     spread = float(ranks[:, -1].std(ddof=1)) if runs > 1 else float("nan")
-    return Cascade(tuple(group[-1] or type(network).__name__ for group in groups), ranks.mean(0), structures.mean(0), spread, runs)
+    last = tuple(group[-1] or type(network).__name__ for group in groups)
+    return Cascade(last, ranks.mean(0), structures.mean(0), spread, runs)
 
 
 def _map_or_zero(explain: Callable[[nn.Module], np.ndarray], network: nn.Module, shape: tuple) -> np.ndarray:

@@ -43,7 +43,8 @@ def segmentation_evaluator(
     Raises InputError when the map does not cover the scan or is zero everywhere.
     """
     settings = explanation_options(options, origin)
-    volume = interruptibly(context.progress.check, read_channels, options.volume, settings.channels, model, settings.series)
+    check = context.progress.check
+    volume = interruptibly(check, read_channels, options.volume, settings.channels, model, settings.series)
     scan = segmented(
         volume,
         model,
