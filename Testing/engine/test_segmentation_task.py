@@ -336,7 +336,7 @@ def test_the_shipped_kinds_of_bad_scans_and_models_are_refused(tmp_path, bundle)
     assert "does not overlap" in result.error.message
     two = bright_bundle(tmp_path / "two", channels=2)
     result = explain(tmp_path, two, tmp_path / "scan.nrrd")
-    assert "takes 2 channels" in result.error.message and "one scan per channel" in result.error.remedy
+    assert "takes 2 channels" in result.error.message and "--channels" in result.error.remedy
     classifier = write_bundle(
         tmp_path / "classifier",
         torch.nn.Conv3d(1, 2, 1),

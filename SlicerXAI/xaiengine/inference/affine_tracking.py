@@ -21,6 +21,7 @@ import numpy as np
 from ..core.errors import ModelError, XAIError
 from ..io.grid import Grid
 from ..io.resample import resample
+from ..models.channel_steps import PerChannel
 
 _NOT_NEEDED = ("LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst")
 _UNTRACKED = ("Transpose", "SqueezeDim", "AsChannelLast", "SplitDim", "Imagei2iTranslation")
@@ -55,12 +56,25 @@ def image_key(steps: Sequence[Any]) -> Any:
     return next((step.keys[0] for step in steps if isinstance(step, MapTransform) and step.keys), "image")
 
 
+def refuse_joints(steps: Sequence[Any]) -> None:
+    """Refuse MONAI's own ConcatItems of several images, whose channels cannot be told apart. Raises ModelError."""
+    for step in steps:
+        if _name(step) == "ConcatItems" and len(getattr(step, "keys", ())) > 1:
+            raise ModelError(
+                f"The transform {type(step).__name__} joins the images {', '.join(map(str, step.keys))}, which "
+                "code of the model prepared one by one.",
+                "Give the preprocessing as _target_ entries in configs/inference.json: then each image has its steps.",
+            )
+
+
 def apply(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
     """One transform applied to ``data[key]``, a MetaTensor (C, I, J, K).
 
     Raises:
         ModelError: it is random, fails, or moves voxels without telling.
     """
+    if isinstance(step, PerChannel):
+        return {**data, key: _per_channel(step, data, key)}
     name = _name(step)
     _refuse(step, name)
     opaque = name in _OPAQUE or not type(step).__module__.startswith(("monai.", "xaiengine."))
@@ -85,6 +99,31 @@ def apply(step: Any, data: dict[Any, Any], key: Any) -> dict[Any, Any]:
     elif opaque and getattr(after[key], "ndim", 0) == 4:
         _probe(step, {**data, key: before}, key, after[key])
     return after
+
+
+def _per_channel(step: PerChannel, data: dict[Any, Any], key: Any) -> Any:
+    """Each channel through its own transform; all of them have to end on the same voxels."""
+    import torch
+    from monai.data import MetaTensor
+
+    image = data[key]
+    if image.shape[0] != len(step.keys):
+        raise ModelError(
+            f"The model prepares {len(step.keys)} images each in its own way ({', '.join(step.keys)}); the scan has "
+            f"{image.shape[0]} channel(s).",
+            "Give the first as the scan and the others by --channels (the option Additional channels), in this order.",
+        )
+    parts = [image[channel : channel + 1] for channel in range(len(step.keys))]
+    for channel, transform in step.groups:
+        parts[channel] = apply(transform, {**data, key: parts[channel].clone()}, key)[key]
+    first = parts[0]
+    for name, part in zip(step.keys, parts):
+        if part.shape != first.shape or not np.allclose(part.affine, first.affine, atol=1e-4):
+            raise ModelError(
+                f"After the preprocessing the images {step.keys[0]} and {name} do not lie on the same voxels.",
+                "Give all image keys the same spatial steps.",
+            )
+    return MetaTensor(torch.cat([part.as_tensor().float() for part in parts]), affine=first.affine, meta=image.meta)
 
 
 def _refuse(step: Any, name: str) -> None:

@@ -49,11 +49,12 @@ def preprocess(volume: Volume, transforms: Sequence[Any]) -> Preprocessed:
     from monai.data import MetaTensor
     from monai.utils import MetaKeys, SpaceKeys
 
-    from .affine_tracking import apply, flat, image_key
+    from .affine_tracking import apply, flat, image_key, refuse_joints
 
     fitted = [step.for_volume(volume) if hasattr(step, "for_volume") else step for step in flat(transforms)]
     steps = [step for step in fitted if step is not None]
     key = image_key(steps)
+    refuse_joints(steps)
     # A copy in any case: transforms may work in place.
     array = np.array(volume.channels_first(), dtype=np.float32, order="C")
     meta = {MetaKeys.SPACE: SpaceKeys.RAS, MetaKeys.ORIGINAL_CHANNEL_DIM: 0}

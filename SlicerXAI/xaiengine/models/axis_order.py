@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .channel_steps import ChannelSpecs
 from .transforms import TransformSpec
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ class SlicePreprocessing:
 
 def across_slices(spec: Any, axis: int) -> Any:
     """A step whose sizes are given for two axes, or for all at once, with a third that leaves the slices alone."""
+    if isinstance(spec, ChannelSpecs):
+        return spec.changed(lambda own: across_slices(own, axis))
     if not isinstance(spec, TransformSpec) or spec.arguments.get("size_mode") == "longest":
         return spec
     arguments = dict(spec.arguments)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import ModelError, TrustError
+from .channel_steps import channel_specs, joined_keys, keys_of, moves_voxels, own_specs
 from .trust.allowed import refuse_target
 from .trust.safe_config import Component
 
@@ -109,6 +110,7 @@ class Preprocessing:
     """The image's transforms in their order; calling it makes fresh ones, so that no state is shared."""
 
     specs: tuple[Any, ...] = ()
+    channel_names: tuple[str, ...] = ()
 
     def __call__(self) -> list[Any]:
         return [spec.build() for spec in self.specs]
@@ -120,8 +122,12 @@ def preprocessing_of(entry: Any) -> Preprocessing:
     Raises:
         TrustError: a step is not on the list, or has an argument that could run code or exhaust the memory.
     """
-    specs = [spec for step in _steps(entry) if (spec := _spec(step)) is not None]
-    preprocessing = Preprocessing(tuple(specs))
+    steps = _steps(entry)
+    if (joined := joined_keys(steps)) is not None:
+        preprocessing = Preprocessing(tuple(_joined_specs(steps, *joined)), joined[0])
+    else:
+        specs = [spec for step in steps if (spec := _spec(step)) is not None]
+        preprocessing = Preprocessing(tuple(specs))
     preprocessing()
     return preprocessing
 
@@ -147,11 +153,38 @@ def _check_package(step: Component) -> None:
         raise refuse_target(step.target, step.where)
 
 
-def _spec(step: Component) -> TransformSpec | None:
+def _joined_specs(steps: list[Component], keys: tuple[str, ...], joint: Component, name: str) -> list[Any]:
+    """Each key's own steps for its own channel until the keys are joined, then the steps for all."""
+    specs: list[Any] = []
+    before = True
+    done: set[int] = set()
+    for number, step in enumerate(steps):
+        if step is joint:
+            before = False
+        elif not before:
+            if name in keys_of(step) or not keys_of(step):
+                specs.append(_spec(step, keys_of(step).index(name) if keys_of(step) else 0))
+        elif number not in done:
+            involved = own_specs(step, keys, _spec)
+            if involved and moves_voxels(step) and len(involved) < len(keys):
+                # Every channel has to be moved alike: the others' step of the same name belongs to this one.
+                for later in range(number + 1, steps.index(joint)):
+                    if step.short_name == steps[later].short_name and later not in done:
+                        others = own_specs(steps[later], keys, _spec)
+                        if others and not others.keys() & involved.keys():
+                            involved |= others
+                            done.add(later)
+            if involved:
+                specs.append(channel_specs(step, involved, keys))
+    return [spec for spec in specs if spec is not None]
+
+
+def _spec(step: Component, position: int | None = None) -> TransformSpec | None:
     _check_package(step)
     name, is_dictionary = _array_name(step)
     arguments = dict(step.arguments)
-    position = _image_position(arguments.get("keys"), arguments) if is_dictionary else 0
+    if position is None:
+        position = _image_position(arguments.get("keys"), arguments) if is_dictionary else 0
     if name in LEFT_OUT:
         _check_left_out(name, arguments, step)
         return None

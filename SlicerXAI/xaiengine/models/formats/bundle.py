@@ -222,7 +222,9 @@ def assemble_parts(
         format="MONAI bundle",
         spatial_dims=spatial_dims(arguments, network),
         in_channels=input_channels(arguments, network) or metadata.in_channels or 1,
-        channel_names=tuple(settings.channel_names) or metadata.channel_names,
+        channel_names=tuple(settings.channel_names)
+        or getattr(preprocessing, "channel_names", ())
+        or metadata.channel_names,
         activation=settings.activation or _activation(contents, task, len(labels)),
         preprocessing=preprocessing,
         inferer=chosen or Inferer(),
