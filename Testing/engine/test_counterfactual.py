@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from xaiengine.counterfactual.generator.realism import Domain, check_domain, dom
 from xaiengine.counterfactual.series.difference import blend_mask, changed_region, share_inside
 from xaiengine.counterfactual.series.paths import GradientPath, LatentPath, RefinedPath
 from xaiengine.counterfactual.series.series import Along, make_series, place_of, smallest_flip
-from xaiengine.counterfactual.series.series_metrics import series_figures, verdict
+from xaiengine.counterfactual.series.series_metrics import series_figures, shows_flip, verdict
 from xaiengine.counterfactual.series.similarity import mean_similarity, similarity_map
 from xaiengine.counterfactual.series.span import reach_of, spread_shifts
 
@@ -219,6 +221,22 @@ def test_verdict_says_when_the_counterfactual_does_not_speak_for_the_scan():
     assert "not reached" in text and "no change" in text and "realism" in text
     assert verdict(gap=0.05, largest_gap=0.1, **options)[0]
     assert not verdict(gap=float("nan"), largest_gap=0.1, **options)[0]
+
+
+def test_verdict_claims_a_flip_only_if_a_frame_shows_it():
+    path = path_of()
+    series = make_series(path, DirectAnswer(), spread_shifts(5, -1.0, 1.0))
+    low, high = float(series.values.min()), float(series.values.max())
+    middle = float((series.values[series.base] + high) / 2)
+    assert shows_flip(series, middle) and not shows_flip(series, high + 1) and not shows_flip(series, low - 1)
+    assert not shows_flip(series, None)
+    figures = replace(series_figures(series, 0, None, None, has_decision=True, unit=1.0), flips=True, flip_shift=2.0)
+    figures = replace(figures, flip_change=0.5)
+    options = {"gap": 0.01, "largest_gap": 0.1, "figures": figures, "wanted": None, "reached": True}
+    options["distance_limit"] = 1.5
+    assert "crosses the decision threshold at" in verdict(**options)[1]
+    text = verdict(**options, flip_is_shown=False)[1]
+    assert "No frame of this series crosses" in text and "+2.00 SD" in text
 
 
 def test_domain_score_tells_noise_from_the_domain():

@@ -204,3 +204,34 @@ def test_torchscript_in_the_place_of_weights_is_recognized(network, tmp_path):
     torch.jit.script(network).save(str(path))
     with pytest.raises(ModelError, match="TorchScript program"):
         load_model(tmp_path / "bundle")
+
+
+class Strided(nn.Module):
+    """Halves its input twice, as encoders do."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.down = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.out = nn.Conv2d(5, 2, 1)
+
+    def forward(self, batch):
+        return self.out(torch.cat([batch, self.up(torch.relu(self.down(batch)))], 1))
+
+
+@pytest.mark.parametrize("multiple", [0, 2, 4])
+def test_an_exported_strided_network_takes_sizes_of_its_kind(multiple, tmp_path):
+    network = Strided().eval()
+    free = torch.export.Dim.AUTO
+    if multiple:
+        height, width = (multiple * torch.export.Dim(name, min=2, max=256) for name in ("height", "width"))
+    else:
+        height = width = free
+    shapes = ({0: free, 2: height, 3: width},)
+    exported = torch.export.export(network, (torch.randn(2, 1, 32, 48),), dynamic_shapes=shapes)
+    torch.export.save(exported, tmp_path / "net.pt2")
+    model = load_model(tmp_path / "net.pt2")
+    batch = torch.randn(3, 1, 64, 40)
+    assert torch.allclose(model.predict(batch), network(batch), atol=1e-5)
+    assert model.capabilities.free_batch and model.task == "segmentation"

@@ -14,6 +14,9 @@ from torch import nn
 from xaiengine.app.commands_models import cache_command, describe_model_command, inspect_command
 from xaiengine.app.inspection import inspect_model
 from xaiengine.core.errors import ModelError, OptionError
+from xaiengine.inference.preprocessing import preprocess
+from xaiengine.io.grid import Grid
+from xaiengine.io.volume import Volume
 from xaiengine.models import load_model
 
 
@@ -196,3 +199,105 @@ def test_a_damaged_cache_is_ignored(described, tmp_path, monkeypatch):
     for file in (tmp_path / "kept").rglob("*.json"):
         file.write_text("[not json", encoding="utf-8")
     assert load_model(described).layers == before
+
+
+def described_network(tmp_path, network, *flags, **options):
+    """What ``describe-model`` writes for the weights of a network, and the model read with it."""
+    path = tmp_path / options.get("file", "net.pth")
+    torch.save(network.state_dict(), path)
+    assert describe_model_command([str(path), *flags]) == 0
+    return path, load_model(path)
+
+
+CHAIN = [
+    {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 4, "kernel_size": 3, "padding": 1},
+    {"_target_": "torch.nn.ReLU", "inplace": True},
+    {"_target_": "torch.nn.AdaptiveAvgPool2d", "output_size": 4},
+    {"_target_": "torch.nn.Flatten"},
+    {"_target_": "torch.nn.Linear", "in_features": 64, "out_features": 2},
+]
+
+
+def chain():
+    torch.manual_seed(0)
+    parts = [torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(4)]
+    return torch.nn.Sequential(*parts, torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
+
+
+@pytest.mark.parametrize("file", ["net.pth", "net.state", "net.checkpoint"])
+def test_a_plain_chain_is_described_by_its_parts_and_read_by_its_content(file, tmp_path, capsys):
+    network = chain()
+    flags = ("--network", "torch.nn.Sequential", "--argument", f"args={json.dumps(CHAIN)}", "--input-size", "24,24")
+    _, model = described_network(tmp_path, network, *flags, "--task", "classification", file=file)
+    batch = torch.randn(2, 1, 24, 24)
+    assert torch.allclose(model.predict(batch), network(batch), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--range=-100,100",), lambda v: ((v + 100) / 200).clip(0, 1)),
+        (("--range=-100,100", "--normalize", "clip"), lambda v: v.clip(-100, 100)),
+        (("--range=-100,100", "--scale-to=-1,1"), lambda v: (v / 100).clip(-1, 1)),
+        (("--range=-100,100", "--no-clip"), lambda v: (v + 100) / 200),
+        (("--range=5,95", "--normalize", "percentiles"), lambda v: scaled_percentiles(v, 5, 95)),
+        (("--normalize", "zscore-nonzero"), lambda v: zscore_inside(v)),
+        (("--normalize", "zscore"), lambda v: (v - v.mean()) / v.std()),
+    ],
+)
+def test_intensities_are_prepared_as_described(flags, expected, tmp_path, capsys):
+    base = ("--network", "torch.nn.Sequential", "--argument", f"args={json.dumps(CHAIN)}", "--input-size", "24,24")
+    _, model = described_network(tmp_path, chain(), *base, *flags)
+    values = np.random.default_rng(0).normal(0, 100, (24, 24, 1)).astype(np.float32)
+    values[:6] = 0
+    found = preprocess(Volume(values, Grid(values.shape, np.eye(4))), model.preprocessing()).tensor[0].numpy()
+    assert np.allclose(found, expected(values), atol=2e-3)
+
+
+def scaled_percentiles(values, low, high):
+    least, most = np.percentile(values, [low, high])
+    return ((values - least) / (most - least)).clip(0, 1)
+
+
+def zscore_inside(values):
+    inside = values != 0
+    return np.where(inside, (values - values[inside].mean()) / values[inside].std(), 0)
+
+
+def test_the_size_of_slices_keeps_the_axis_across_them(tmp_path, capsys):
+    base = ("--network", "torch.nn.Sequential", "--argument", f"args={json.dumps(CHAIN)}")
+    _, model = described_network(tmp_path, chain(), *base, "--size", "40,32", "--inference", "slices")
+    values = np.zeros((20, 30, 5), np.float32)
+    prepared = preprocess(Volume(values, Grid(values.shape, np.eye(4))), model.preprocessing())
+    assert prepared.tensor.shape == (1, 40, 32, 5)
+
+
+def test_a_description_whose_size_does_not_fit_is_refused_and_not_kept(tmp_path, capsys):
+    fixed = [*CHAIN[:2], CHAIN[3], {**CHAIN[4], "in_features": 4 * 24 * 24}]
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 24 * 24, 2)
+    )
+    path = tmp_path / "net.pth"
+    torch.save(network.state_dict(), path)
+    flags = ["--network", "torch.nn.Sequential", "--argument", f"args={json.dumps(fixed)}", "--task", "classification"]
+    with pytest.raises(ModelError, match="does not"):
+        describe_model_command([str(path), *flags, "--labels", "a,b", "--input-size", "24,24", "--size", "30,30"])
+    assert not path.with_suffix(".json").exists()
+    assert describe_model_command([str(path), *flags, "--labels", "a,b", "--input-size", "24,24"]) == 0
+    with pytest.raises(ModelError, match="does not take an image of 30 x 30.*it takes 24 x 24"):
+        load_model(path).predict(torch.zeros(1, 1, 30, 30))
+
+
+def test_a_description_is_tried_on_an_image_and_its_picture_is_shown(tmp_path, capsys):
+    from PIL import Image
+
+    pixels = np.zeros((24, 24), np.uint8)
+    pixels[:8] = 200
+    Image.fromarray(pixels).save(tmp_path / "top.png")
+    base = ("--network", "torch.nn.Sequential", "--argument", f"args={json.dumps(CHAIN)}", "--normalize", "zero-one")
+    seen = ("--image", str(tmp_path / "top.png"), "--picture", str(tmp_path / "seen.png"))
+    described_network(tmp_path, chain(), *base, "--task", "classification", "--labels", "a,b", *seen)
+    printed = capsys.readouterr().out
+    assert "prediction" in printed and "a: 0." in printed and "seen.png" in printed
+    picture = np.asarray(Image.open(tmp_path / "seen.png"))
+    assert picture.ndim >= 2 and len(np.unique(picture)) > 1

@@ -3,6 +3,7 @@
 import copy
 import json
 import pydoc
+import shutil
 import warnings
 
 import nibabel
@@ -104,7 +105,7 @@ def scan(tmp_path):
 
 def save_training(folder, plan, configuration, networks, dataset=DATASET):
     """What nnU-Net's trainer writes: plans, dataset and a checkpoint for each fold."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plan), encoding="utf-8")
     (folder / "dataset.json").write_text(json.dumps(dataset), encoding="utf-8")
     for number, network in enumerate(networks):
@@ -316,3 +317,38 @@ def test_the_coarse_axis_is_resampled_by_itself():
     assert coarse_axis([2.0, 1.0, 1.0], [1.0, 1.0, 1.0]) is None
     assert coarse_axis([0.2, 1.0, 1.0], [1.0, 1.0, 1.0]) is None
     assert coarse_axis([5.0, 1.0, 1.0], [1.0, 1.0, 1.0], forced=False) is None
+
+
+NAMED = "Dataset001_Test/nnUNetTrainer__nnUNetPlans__3d_fullres"
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A results folder with one training, as nnU-Net (and TotalSegmentator) lays it out."""
+    plan = plans()
+    network = new_network(plan, "3d_fullres", 0)
+    save_training(tmp_path / "results" / NAMED, plan, "3d_fullres", [network])
+    return tmp_path / "results"
+
+
+def test_a_training_is_found_one_level_below_two_levels_below_and_in_an_archive(results, tmp_path):
+    batch = torch.randn(1, 1, 32, 32, 32)
+    direct = load_model(results / NAMED).predict(batch)
+    archive = shutil.make_archive(str(tmp_path / "export"), "zip", results)
+    for place in (results / "Dataset001_Test", results, archive, next((results / NAMED).glob("fold_0/*.pth"))):
+        assert torch.equal(load_model(place).predict(batch), direct), place
+    assert "nnUNetTrainer__nnUNetPlans__3d_fullres is used" in " ".join(load_model(results).notes)
+
+
+def test_of_several_trainings_one_must_be_chosen(results):
+    shutil.copytree(results / NAMED, results / "Dataset001_Test/nnUNetTrainer__nnUNetPlans__2d")
+    with pytest.raises(ModelError, match="2 nnU-Net trainings.*__2d; nnUNetTrainer__nnUNetPlans__3d_fullres"):
+        load_model(results / "Dataset001_Test")
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+def test_a_missing_file_of_a_training_is_named(name, results):
+    (results / NAMED / name).unlink()
+    for place in (results / NAMED, results, next((results / NAMED).glob("fold_0/*.pth"))):
+        with pytest.raises(ModelError, match=name):
+            load_model(place)

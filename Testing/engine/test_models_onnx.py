@@ -81,6 +81,67 @@ def test_onnx_with_weights_in_another_file_is_refused(onnx_weights, tmp_path):
         load_model(tmp_path / "net.onnx")
 
 
+def with_data_beside(model, path, name="net.onnx.data"):
+    """The model as PyTorch's exporter writes it: weights in a file of their own."""
+    from onnx import numpy_helper
+
+    content = b""
+    for tensor in model.graph.initializer:
+        raw = numpy_helper.to_array(tensor).tobytes()
+        tensor.ClearField("raw_data")
+        tensor.data_location = 1
+        for key, value in (("location", name), ("offset", str(len(content))), ("length", str(len(raw)))):
+            tensor.external_data.add(key=key, value=value)
+        content += raw
+    path.with_name("net.onnx.data").write_bytes(content)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_onnx_reads_weights_from_the_file_beside_it(onnx_weights, tmp_path):
+    (tmp_path / "one.onnx").write_bytes(onnx_model(onnx_weights).SerializeToString())
+    path = with_data_beside(onnx_model(onnx_weights), tmp_path / "net.onnx")
+    batch = torch.randn(2, 3, 16, 16)
+    model = load_model(path)
+    assert torch.equal(model.predict(batch), load_model(tmp_path / "one.onnx").predict(batch))
+    data = path.with_name("net.onnx.data")
+    data.write_bytes(data.read_bytes()[:-4])
+    with pytest.raises(ModelError, match="beyond the end"):
+        load_model(path)
+    data.unlink()
+    with pytest.raises(ModelError, match="net.onnx.data of net.onnx are missing"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("version", [18, 20, 23])
+def test_onnx_of_newer_operators_is_brought_to_known_ones(version, onnx_weights, tmp_path):
+    pytest.importorskip("onnx", reason="pip install onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {key: onnx_weights[key] for key in ("kernel", "bias", "matrix")}
+    weights["axes"] = np.array([2, 3])
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel", "bias"], ["features"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["features"], ["active"]),
+        helper.make_node("ReduceMean", ["active", "axes"], ["pooled"], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "matrix"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    batch = torch.randn(2, 3, 16, 16)
+    kernel, bias = (torch.from_numpy(onnx_weights[key]) for key in ("kernel", "bias"))
+    features = nn.functional.conv2d(batch, kernel, bias, padding=1).relu().mean((2, 3))
+    expected = features @ torch.from_numpy(onnx_weights["matrix"])
+    assert torch.allclose(load_model(tmp_path / "net.onnx").predict(batch), expected, atol=1e-5)
+
+
 def test_onnx_with_a_foreign_operator_is_refused(onnx_weights, tmp_path):
     model = onnx_model(onnx_weights)
     model.graph.node[1].domain = "evil.ops"

@@ -8,18 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .trust_option import add_trust_option
+
 if TYPE_CHECKING:
     from .inspection import ModelReport
-
-TRUST_HELP = (
-    "let the model run its own code; with a file, the Python file that defines its class "
-    "(only for models whose maker you know)"
-)
-
-
-def add_trust_option(parser: argparse.ArgumentParser) -> None:
-    """``--trust-model [FILE]``."""
-    parser.add_argument("--trust-model", nargs="?", const=True, default=False, metavar="FILE", help=TRUST_HELP)
 
 
 def inspect_command(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +55,7 @@ def _predicted(model: Any, chosen: argparse.Namespace) -> dict[str, Any]:
     from .inspection import inspect_image
 
     picture = chosen.picture
-    if picture is None and not chosen.json:
+    if picture is None and not getattr(chosen, "json", False):
         picture = Path(f"{chosen.image.name.split('.')[0]}-seen.png")
     return inspect_image(model, chosen.image, chosen.series, picture)
 
@@ -173,32 +165,39 @@ def _prediction(prediction: dict[str, Any]) -> list[str]:
 def describe_model_command(arguments: Sequence[str] | None = None) -> int:
     """``xaiengine describe-model WEIGHTS``: write the description that a file of weights needs, and check it."""
     import sys
+    from dataclasses import replace
 
     from ..core.atomic import written_whole
-    from ..core.errors import ModelError, XAIError
+    from ..core.errors import InputError, ModelError, XAIError
     from ..models import load_model
-    from .describe_model import described, parser
-    from .inspection import inspect_model
+    from .describe_model import described, holds_weights, parser
+    from .inspection import check_preprocessing, inspect_model
 
     chosen = parser().parse_args(arguments)
     if not chosen.weights.is_file():
         raise ModelError(f"There is no file {chosen.weights}.", "Check the path.")
+    if chosen.image and not chosen.image.exists():
+        raise InputError(f"{chosen.image} does not exist.", "Check the path, or choose the file again.")
     may_ask = sys.stdin is not None and sys.stdin.isatty() and not chosen.network and not chosen.code
     content = described(chosen, input if may_ask else None)
     target = chosen.output or chosen.weights.with_suffix(".json")
     before = target.read_bytes() if target.is_file() else None
     with written_whole(target) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    graph = chosen.weights.suffix.lower() in (".ts", ".pt2", ".onnx") or "network" not in content
+    graph = not holds_weights(chosen.weights) or "network" not in content
     try:
         model = load_model(chosen.weights if graph else target, trust=chosen.trust_model)
+        found = _predicted(model, chosen) if chosen.image else {}
+        if not chosen.image:
+            check_preprocessing(model)
     except XAIError:
         if before is None:
             target.unlink()
         else:
             target.write_bytes(before)
         raise
-    print(report_text(inspect_model(model, [model.layers[0]] if model.layers else ())))
+    report = inspect_model(model, [model.layers[0]] if model.layers else ())
+    print(report_text(replace(report, prediction=found)))
     print(f"Written to {target}.")
     return 0
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import OptionError
+from .trust_option import add_trust_option
 
 TASKS = ("classification", "multilabel", "regression", "segmentation")
 AXIS_ORDERS = ("rows_first", "columns_first")
-NORMALISATIONS = ("none", "range", "zscore", "zero-one")
+NORMALIZATIONS = ("none", "range", "clip", "percentiles", "zscore", "zscore-nonzero", "zero-one")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,8 +44,16 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--activation", choices=("softmax", "sigmoid", "none"), help="what turns outputs into answers")
     flags.add_argument("--orientation", default="", metavar="RAS", help="bring the scan's axes to this order first")
     flags.add_argument("--spacing", default="", metavar="MM,MM,MM", help="resample the scan to this spacing")
-    flags.add_argument("--normalize", choices=NORMALISATIONS, help="range needs --range")
-    flags.add_argument("--range", default="", metavar="LOW,HIGH", help="intensities (HU in CT) brought to 0..1")
+    flags.add_argument(
+        "--normalize",
+        choices=NORMALIZATIONS,
+        help="range: --range is brought to --scale-to; clip: values beyond --range are cut off, the others kept; "
+        "percentiles: --range are percentiles of the scan; zscore: mean 0, SD 1, per channel; zscore-nonzero: "
+        "the same over voxels that are not 0; zero-one: lowest to highest value of the scan",
+    )
+    flags.add_argument("--range", default="", metavar="LOW,HIGH", help="intensities (HU in CT), or percentiles")
+    flags.add_argument("--scale-to", default="0,1", metavar="LOW,HIGH", help="what --range is brought to (0,1)")
+    flags.add_argument("--no-clip", action="store_true", help="values beyond --range are scaled too, not cut off")
     flags.add_argument("--size", default="", metavar="N,N[,N]", help="resize the scan to this many voxels (-1: keep)")
     flags.add_argument("--input-size", default="", metavar="N,N[,N]", help="input size that the network insists on")
     flags.add_argument("--inference", choices=("whole", "slices", "sliding_window"), help="how it sees a scan")
@@ -57,7 +67,10 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--layers", default="", help="layers for explanations, by comma, the default first")
     flags.add_argument("--output", type=Path, help="where to write (beside the weights)")
-    flags.add_argument("--trust-model", action="store_true", help="run --code to check the description")
+    flags.add_argument("--image", type=Path, help="a scan or picture: show the prediction and what the network sees")
+    flags.add_argument("--picture", type=Path, metavar="PNG", help="where what the network sees of --image is drawn")
+    flags.add_argument("--series", default="", metavar="UID", help="which series of a DICOM folder --image means")
+    add_trust_option(flags)
     return flags
 
 
@@ -70,7 +83,7 @@ def described(chosen: argparse.Namespace, ask: Callable[[str], str] | None = Non
     content: dict[str, Any] = {"weights": chosen.weights.name}
     if chosen.code:
         content["code"] = chosen.code.name
-    if chosen.weights.suffix.lower() in (".pth", ".pt", ".safetensors", ".ckpt"):
+    if holds_weights(chosen.weights):
         network = _network(chosen, ask)
         content |= {"network": network} if network else {}
     answers = {
@@ -88,12 +101,19 @@ def described(chosen: argparse.Namespace, ask: Callable[[str], str] | None = Non
     return content | {key: value for key, value in answers.items() if value}
 
 
+def holds_weights(path: Path) -> bool:
+    """Whether a file holds weights alone, by its content rather than its name."""
+    from ..models.formats.weights import archive_kind
+
+    return archive_kind(path, path.name) in ("safetensors", "state_dict")
+
+
 def _network(chosen: argparse.Namespace, ask: Callable[[str], str] | None) -> dict[str, Any]:
     name = chosen.network or _asked(ask, "Which MONAI network do the weights belong to (for example UNet)? ")
     texts = chosen.argument
     if not name:
-        if chosen.code or chosen.weights.suffix.lower() == ".pt":
-            return {}  # a graph, or a network of one's own
+        if chosen.code:
+            return {}  # a network of one's own
         raise OptionError(
             "The network of the weights is not named.", "Name it: --network UNet --argument spatial_dims=3"
         )
@@ -113,6 +133,9 @@ def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
+    if text[:1] in "[{":
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -128,27 +151,64 @@ def _preprocessing(chosen: argparse.Namespace, ask: Callable[[str], str] | None)
     if spacing:
         pixdim = _numbers(spacing, float, "--spacing")
         steps.append({"_target_": "Spacingd", "keys": "image", "pixdim": pixdim, "mode": "bilinear"})
-    kind = chosen.normalize or _asked(ask, f"How are intensities normalized ({', '.join(NORMALISATIONS)})? ")
+    kind = chosen.normalize or _asked(ask, f"How are intensities normalized ({', '.join(NORMALIZATIONS)})? ")
     limits = chosen.range
-    if kind == "range" and not limits:
-        limits = _asked(ask, "Lowest and highest intensity, by comma: ")
+    if kind in ("range", "clip", "percentiles") and not limits:
+        limits = _asked(ask, "Lowest and highest intensity (or percentile), by comma: ")
         if not limits:
-            raise OptionError("--normalize range needs --range LOW,HIGH.", "For a lung CT: --range=-1000,400")
+            raise OptionError(f"--normalize {kind} needs --range LOW,HIGH.", _RANGE_EXAMPLE)
     if limits:
-        low, high = (_numbers(limits, float, "--range") + [None])[:2] if limits else (None, None)
-        if low is None or high is None or low >= high:
-            raise OptionError(f"--range {limits} is not LOW,HIGH.", "For a lung CT: --range=-1000,400")
-        scale = {"a_min": low, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True}
-        steps.append({"_target_": "ScaleIntensityRanged", "keys": "image", **scale})
+        steps.append(_scaling(kind or "range", limits, chosen))
     elif kind == "zscore":
         steps.append({"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": False, "channel_wise": True})
+    elif kind == "zscore-nonzero":
+        steps.append({"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True})
     elif kind == "zero-one":
         steps.append({"_target_": "ScaleIntensityd", "keys": "image"})
     elif kind not in ("", "none", None):
-        raise OptionError(f"The normalization {kind!r} is not known.", f"Known are {', '.join(NORMALISATIONS)}.")
+        raise OptionError(f"The normalization {kind!r} is not known.", f"Known are {', '.join(NORMALIZATIONS)}.")
     if size := _numbers(chosen.size, int, "--size"):
-        steps.append({"_target_": "Resized", "keys": "image", "spatial_size": size})
+        steps.append({"_target_": "Resized", "keys": "image", "spatial_size": _three(size, chosen.plane)})
     return steps
+
+
+_RANGE_EXAMPLE = "For a lung CT: --range=-1000,400"
+
+
+def _scaling(kind: str, limits: str, chosen: argparse.Namespace) -> dict[str, Any]:
+    """The step that brings a range of intensities, or of percentiles, to another."""
+    low, high = _two(limits, "--range", _RANGE_EXAMPLE)
+    least, most = _two(chosen.scale_to, "--scale-to", "For -1..1: --scale-to=-1,1")
+    target = {"b_min": least, "b_max": most, "clip": not chosen.no_clip}
+    if kind == "percentiles":
+        if low < 0 or high > 100:
+            raise OptionError(f"--range {limits} are no percentiles.", "For example: --range 0.5,99.5")
+        return {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": low, "upper": high, **target}
+    if kind == "clip":
+        target = {"b_min": low, "b_max": high, "clip": True}
+    elif kind != "range":
+        raise OptionError(
+            f"--range and --normalize {kind} cannot be given together.",
+            "Choose one of them; --normalize clip, range and percentiles take --range.",
+        )
+    return {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": low, "a_max": high, **target}
+
+
+def _two(text: str, flag: str, example: str) -> tuple[float, float]:
+    numbers = _numbers(text, float, flag)
+    if len(numbers) != 2 or numbers[0] >= numbers[1]:
+        raise OptionError(f"{flag} {text} is not LOW,HIGH.", example)
+    return numbers[0], numbers[1]
+
+
+def _three(size: list[int], plane: str) -> list[int]:
+    """The size of a scan (I, J, K) from that of its slices: the axis across them is kept."""
+    if len(size) != 2:
+        return size
+    return [*size[: _ACROSS[plane]], -1, *size[_ACROSS[plane] :]]
+
+
+_ACROSS = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 def _inference(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -190,6 +190,37 @@ def _sample(model: ExplainedModel, prepared: Any, values: Any) -> Any:
     return array.take(row, axis=axis)
 
 
+def check_preprocessing(model: ExplainedModel) -> None:
+    """Run the preprocessing and the network on a scan of noise, where it can be done in a moment.
+
+    Raises:
+        ModelError: the network does not take what the preprocessing makes of a scan.
+    """
+    import numpy as np
+
+    from ..core.errors import XAIError
+    from ..inference.prediction import predict_scan
+    from ..inference.preprocessing import preprocess
+    from ..io.grid import Grid
+    from ..io.volume import Volume
+
+    if model.inferer.kind == "sliding_window":
+        return
+    shape = (*model.example_shape[2:], *([1] if model.spatial_dims == 2 else []))
+    if len(shape) != 3:
+        return
+    noise = np.random.default_rng(0).normal(100, 100, (model.in_channels, *shape)).astype(np.float32)
+    volume = Volume(noise if model.in_channels > 1 else noise[0], Grid(shape, np.eye(4)))
+    try:
+        prepared = preprocess(volume, model.preprocessing())
+        predict_scan(model, prepared)
+    except XAIError as error:
+        raise ModelError(
+            f"The description does not fit: a scan of {' x '.join(map(str, shape))} voxels fails. {error.message}",
+            error.remedy,
+        ) from error
+
+
 def _volumes(model: ExplainedModel, values: Any, voxel_ml: float) -> dict[str, float]:
     if model.activation == "softmax":
         index = values.argmax(1)

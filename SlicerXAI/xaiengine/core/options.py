@@ -6,7 +6,7 @@ Nothing here imports torch, so that ``--help``, ``--xml`` and ``describe`` answe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,7 +26,27 @@ class TaskOptions(BaseModel):
     def _todays_names(cls, content: Any) -> Any:
         if not isinstance(content, dict):
             return content
-        return {cls.former_names.get(name, name): value for name, value in content.items()}
+        content = {cls.former_names.get(name, name): value for name, value in content.items()}
+        return {name: cls._as_choice(name, value) for name, value in content.items()}
+
+    @classmethod
+    def _as_choice(cls, name: str, value: Any) -> Any:
+        """A number given for a choice that is spelled as one: 64 or 64.0 for "64"."""
+        if isinstance(value, list):
+            return [cls._as_choice(name, item) for item in value]
+        if name not in cls.model_fields or isinstance(value, bool) or not isinstance(value, (int, float)):
+            return value
+        whole = isinstance(value, float) and value.is_integer()
+        spellings = [str(value), *([str(int(value))] if whole else [])]
+        choices = _choices(cls.model_fields[name].annotation)
+        return next((spelling for spelling in spellings if spelling in choices), value)
+
+
+def _choices(annotation: Any) -> set[str]:
+    """The words that an option may be, wherever in its type (``Literal``, a list of one, optional) they stand."""
+    if get_origin(annotation) is Literal:
+        return {item for item in get_args(annotation) if isinstance(item, str)}
+    return {word for part in get_args(annotation) for word in _choices(part)}
 
 
 def given(kind: Kind, title: str, description: str, *, required: bool = True, default: Any = None) -> Any:

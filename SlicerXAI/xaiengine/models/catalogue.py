@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from ..core.errors import ModelError
@@ -38,7 +39,7 @@ def find_model(name: str | Path) -> Path:
     """
     path = Path(name).expanduser()
     if path.exists():
-        return path.resolve()
+        return Path(os.path.abspath(path))  # a link keeps its own name, which tells the format
     shipped = shipped_models()
     for known, place in shipped.items():
         if known.lower() == str(name).lower():

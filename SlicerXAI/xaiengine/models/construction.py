@@ -111,7 +111,15 @@ def build_network(component: Component, weight_bytes: int) -> nn.Module:
 def _build(component: Component) -> Any:
     cls = network_class(component.target, component.where)
     arguments = {name: _argument(value, component) for name, value in component.arguments.items()}
-    return instantiate(cls, arguments, component.where)
+    positional = arguments.pop("args", arguments.pop("_args_", ())) if _takes_parts(cls) else ()
+    return instantiate(cls, arguments, component.where, positional)
+
+
+def _takes_parts(cls: Any) -> bool:
+    """Whether a class takes its parts by position (``torch.nn.Sequential``), written as the list ``args``."""
+    import inspect
+
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in inspect.signature(cls).parameters.values())
 
 
 def _argument(value: Any, owner: Component) -> Any:

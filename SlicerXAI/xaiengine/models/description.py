@@ -18,6 +18,7 @@ from .fitting import load_weights
 from .formats.metadata import task_of_network
 from .formats.weights import read_state
 from .network_facts import input_channels, output_channels, spatial_dims
+from .refusals import refuse_unexplainable
 from .settings import ExplanationSettings, usual_activation
 from .transforms import Preprocessing, preprocessing_of
 from .trust.expressions import TRUST_REMEDY
@@ -67,8 +68,10 @@ def read_description(path: Path) -> ModelDescription:
     return ModelDescription.parse(text, path.name)
 
 
-def load_described(path: Path) -> ExplainedModel:
+def load_described(path: Path, trust: bool = False) -> ExplainedModel:
     """A model from its description and state dict; ``path`` is either of the two files.
+
+    ``trust`` reads a checkpoint that holds more than weights.
 
     Raises:
         ModelError: there is no description, it names no network, or the weights do not fit.
@@ -87,11 +90,13 @@ def load_described(path: Path) -> ExplainedModel:
         )
     weights = weights_path(described, description) if described else path
     component = SafeConfig({"network": description.network}).resolve("network")
-    if not isinstance(component, Component):
+    if isinstance(component, Component):
+        refuse_unexplainable(component.target, description.task or "")
+    else:
         raise ModelError(f"The entry network of {path.name} is not a _target_ entry.", "Name a network of MONAI.")
     files = SingleFile(weights)
     network = build_network(component, files.size(weights.name))
-    notes = load_weights(network, read_state(files, weights.name), weights.name)
+    notes = load_weights(network, read_state(files, weights.name, trust), weights.name)
     found = replace_known(description, component, network)
     return assemble_described(path, files, found, network, "state dict", notes=notes, kind=component.short_name)
 

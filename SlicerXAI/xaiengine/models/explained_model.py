@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..core.device import is_out_of_memory
 from ..core.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -137,7 +138,22 @@ class ExplainedModel:
 
         rows = batch.split(1) if not self.capabilities.free_batch else [batch]
         with torch.inference_mode():
-            return torch.cat([self.select_output(self.network(part.to(self.device))) for part in rows])
+            return torch.cat([self._row(part.to(self.device)) for part in rows])
+
+    def _row(self, batch: torch.Tensor) -> torch.Tensor:
+        """One pass. An input of a size that the network does not take ends in a sentence, not in PyTorch's words."""
+        try:
+            return self.select_output(self.network(batch))
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            if is_out_of_memory(error) or tuple(batch.shape[1:]) == self.example_shape[1:]:
+                raise
+            given, known = (" x ".join(map(str, shape[2:])) for shape in (batch.shape, self.example_shape))
+            raise ModelError(
+                f"The network {self.name} does not take an image of {given} "
+                f"({str(error).strip().splitlines()[-1][:160] if str(error) else type(error).__name__}); "
+                f"it takes {known or 'another size'}.",
+                "Bring scans to its size with a Resize step in its preprocessing (describe-model --size).",
+            ) from error
 
     def read_reference(self) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
         """Tensors and metadata of the model's reference statistics; None when it ships none.

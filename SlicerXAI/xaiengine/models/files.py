@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ..core.errors import ModelError, TrustError
+from ..core.git_lfs import refuse_pointer
 from .trust.expressions import TRUST_REMEDY
 
 LARGEST_TEXT = 4 * 2**20
@@ -52,6 +53,7 @@ class ModelFiles(ABC):
         content = self._read(name, limit) if self.size(name) <= limit else None
         if content is None or len(content) > limit:
             raise TrustError(f"{name} of {self.name} is larger than {limit} bytes and is not read.", TRUST_REMEDY)
+        refuse_pointer(content, f"{name} of {self.name}" if name != self.name else name, ModelError)
         return content
 
     def text(self, name: str) -> str:
@@ -101,8 +103,14 @@ class FolderFiles(ModelFiles):
             target = item.resolve()
         except (OSError, RuntimeError):
             raise TrustError(f"The link {name} of {self.name} leads nowhere or to itself.", TRUST_REMEDY) from None
-        if not target.is_relative_to(self.folder):
+        if not target.is_relative_to(self.folder) and not self._is_blob(target):
             raise TrustError(f"{name} of {self.name} is a link to {target}, outside the model.", TRUST_REMEDY)
+
+    def _is_blob(self, target: Path) -> bool:
+        """Whether a file is one of the same model's ``blobs`` in a Hugging Face cache, whose snapshots are links."""
+        model = self.folder.parent.parent
+        is_snapshot = self.folder.parent.name == "snapshots" and model.name.startswith("models--")
+        return is_snapshot and target.parent == model / "blobs"
 
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
@@ -124,6 +132,22 @@ class SingleFile(ModelFiles):
 
     def _read(self, name: str, limit: int) -> bytes:
         return read_regular(self.path, limit)
+
+
+class SubFiles(ModelFiles):
+    """The files below one folder of a model's files."""
+
+    def __init__(self, files: ModelFiles, folder: str) -> None:
+        self._files = files
+        self._top = folder.rstrip("/") + "/"
+        self.name = PurePosixPath(folder).name
+        self.names = tuple(name[len(self._top) :] for name in files.names if name.startswith(self._top))
+
+    def size(self, name: str) -> int:
+        return self._files.size(self._top + name)
+
+    def _read(self, name: str, limit: int) -> bytes:
+        return self._files._read(self._top + name, limit)
 
 
 class ZipFiles(ModelFiles):

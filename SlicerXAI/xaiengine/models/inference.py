@@ -46,7 +46,10 @@ def inferer_of(entry: Any) -> Inferer | None:
 def _sliding(entry: Component, dims: int) -> Inferer:
     arguments = entry.arguments
     roi = arguments.get("roi_size", ())
-    roi = tuple(int(size) for size in (roi if isinstance(roi, (list, tuple)) else [roi] * dims))
+    # null, or a number below 1, is the whole length of an axis, as in MONAI
+    roi = tuple(
+        -1 if size is None else int(size) for size in (roi if isinstance(roi, (list, tuple)) else [roi] * dims)
+    )
     total = 1
     for size in roi:
         total *= max(size, 1)

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import ModelError, TrustError
+from ..core.git_lfs import refuse_pointer_file
 from .axis_order import ordered
 from .description import load_described
 from .explained_model import ExplainedModel
 from .files import check_regular, open_model
 from .first_reading import read_first
 from .formats.bundle import is_bundle, load_bundle
-from .formats.nnunet import is_nnunet, load_nnunet, nnunet_folder
+from .formats.nnunet import is_checkpoint_of_fold, load_nnunet, nnunet_folder, nnunet_training
 from .formats.weights import archive_kind
 from .trust.expressions import TRUST_REMEDY
 
@@ -49,17 +50,18 @@ def _load_any(path: Path, trust: bool) -> ExplainedModel:
 
 def _load_folder(path: Path, trust: bool) -> ExplainedModel:
     files = open_model(nnunet_folder(path)[0], trust)
-    if is_nnunet(files):
-        return load_nnunet(path, trust)
     if is_bundle(files):
         return _load_bundle(path, trust)
+    training = nnunet_training(files)
+    if training is not None:
+        return load_nnunet(path, trust, training)
     raise ModelError(f"{path.name} is not a model in a known format.", f"Give {FORMATS}.")
 
 
 def _load_bundle(path: Path, trust: bool) -> ExplainedModel:
     """Without running its code if that is possible, also for a trusted bundle."""
     try:
-        return load_bundle(path)
+        return load_bundle(path, trust)
     except TrustError:
         if not trust:
             raise
@@ -71,7 +73,8 @@ def _load_bundle(path: Path, trust: bool) -> ExplainedModel:
 
 
 def _load_file(path: Path, trust: bool) -> ExplainedModel:
-    if nnunet_folder(path)[1]:
+    refuse_pointer_file(path, ModelError)
+    if nnunet_folder(path)[1] or is_checkpoint_of_fold(path):
         return load_nnunet(path, trust)
     if trust:
         from .trust.trusted import load_with_described_code
@@ -79,7 +82,7 @@ def _load_file(path: Path, trust: bool) -> ExplainedModel:
         if (model := load_with_described_code(path)) is not None:
             return model
     if path.suffix.lower() == ".json":
-        return load_described(path)
+        return load_described(path, trust)
     kind = archive_kind(path, path.name)
     if kind == "torchscript":
         from .formats.torchscript import load_torchscript
@@ -104,7 +107,7 @@ def _load_file(path: Path, trust: bool) -> ExplainedModel:
 
 def _load_weights(path: Path, trust: bool) -> ExplainedModel:
     try:
-        return load_described(path)
+        return load_described(path, trust)
     except TrustError as error:
         if trust:
             raise ModelError(

@@ -41,8 +41,8 @@ class FixedOutput:
 
 
 def taken(output: Any, path: tuple[Key, ...]) -> torch.Tensor:
-    """The tensor at a place; (N,) becomes (N, 1)."""
-    for key in path:
+    """The tensor at a place; (N,) becomes (N, 1). A tensor by itself was taken from its place by somebody else."""
+    for key in () if isinstance(output, torch.Tensor) else path:
         output = output[key]
     if output.ndim == 1:
         output = output[:, None]

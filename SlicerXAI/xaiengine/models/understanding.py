@@ -16,7 +16,7 @@ from torch import nn
 from ..core.errors import ModelError
 from .calling import MeanOfPasses, OneByOne, seeded
 from .endings import Ending, Watcher, confirmed
-from .explained_model import Capabilities, ExplainedModel
+from .explained_model import Capabilities, ExplainedModel, ModelTask
 from .layer_survey import emptied
 from .model_cache import remembered
 from .outputs import OutputSelector, selector_for
@@ -78,7 +78,10 @@ def understood(
     except Exception as error:  # whatever a foreign network raises for an input that it does not take
         return replace(model, notes=(*model.notes, _not_run(model, error)))
     seen = _of_dict(known)
-    _check_labels(model, seen, named)
+    if named:
+        _check_labels(model, seen)
+    elif len(model.labels) != _count(seen):
+        model = replace(model, labels=numbered_labels(_count(seen), model.task))
     model, notes = _steady(model, seen, passes)
     ending = seen.ending if model.task != "regression" else "scores"
     select: Any = FixedOutput((), ending) if passes > 1 else FixedOutput(seen.path, ending)
@@ -177,9 +180,20 @@ def _of_known_makers(network: nn.Module) -> bool:
     return all(type(module).__module__.startswith(KNOWN_MAKERS) for module in network.modules())
 
 
-def _check_labels(model: ExplainedModel, seen: Observation, named: bool) -> None:
-    count = seen.shape[1] if len(seen.shape) > 1 else 1
-    if not named or not model.labels or len(model.labels) == count:
+def numbered_labels(count: int, task: ModelTask) -> tuple[str, ...]:
+    """Names of outputs that nobody named."""
+    if count <= 1:
+        return ("value" if task == "regression" else "output",)
+    return tuple(f"class {number}" for number in range(count))
+
+
+def _count(seen: Observation) -> int:
+    return seen.shape[1] if len(seen.shape) > 1 else 1
+
+
+def _check_labels(model: ExplainedModel, seen: Observation) -> None:
+    count = _count(seen)
+    if not model.labels or len(model.labels) == count:
         return
     remedy = "Name every output, in their order."
     if count == 1 and len(model.labels) == 2:

@@ -100,6 +100,14 @@ def frame_rows(
     return rows
 
 
+def shows_flip(series: Series, turning_point: float | None) -> bool:
+    """Whether one of the frames lies on the other side of the decision than the unshifted one."""
+    if turning_point is None:
+        return False
+    sides = series.values > turning_point
+    return bool((sides != sides[series.base]).any())
+
+
 def verdict(
     *,
     gap: float,
@@ -109,9 +117,14 @@ def verdict(
     reached: bool,
     distance_limit: float,
     region_is_given: bool = False,
+    flip_is_shown: bool = True,
     notes: Sequence[str] = (),
 ) -> tuple[bool, str]:
-    """Whether the counterfactual is valid for this scan, and why, in sentences."""
+    """Whether the counterfactual is valid for this scan, and why, in sentences.
+
+    ``flip_is_shown``: one of the frames that are written crosses the decision; a crossing that was only computed is
+    not claimed.
+    """
     speaks, parts = True, []
     if not np.isfinite(gap) or gap > largest_gap:
         speaks = False
@@ -125,6 +138,11 @@ def verdict(
         parts.append(f"The wanted prediction {wanted:.3g} is not reached; the nearest one is shown.")
     if figures.flips is False:
         parts.append("Within reach no change along this direction turns the answer over.")
+    elif figures.flips and not flip_is_shown:
+        parts.append(
+            f"No frame of this series crosses the decision threshold; a crossing was computed at a shift of "
+            f"{figures.flip_shift:+.2f} SD, which no frame shows."
+        )
     elif figures.flips:
         parts.append(
             f"The prediction crosses the decision threshold at a shift of {figures.flip_shift:+.2f} SD, a mean "

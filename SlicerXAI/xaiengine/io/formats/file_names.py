@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...core.errors import InputError, ResourceError, XAIError
+from ...core.git_lfs import refuse_pointer_file
 
 READABLE = (
     ".nrrd, .nhdr, .nii, .nii.gz, .mha, .mhd, .png, .jpg, .tif, .bmp, a DICOM file or a folder with a DICOM series"
@@ -48,6 +49,7 @@ def refuse_pointer(path: Path) -> None:
 @contextlib.contextmanager
 def explained_errors(path: Path) -> Iterator[None]:
     """Give errors the file's name, and turn those of the formats' parsers into ours."""
+    refuse_pointer_file(path)
     try:
         yield
     except MemoryError as error:

@@ -17,15 +17,16 @@ from ..files import ModelFiles, open_model
 from ..fitting import load_weights
 from ..inference import inferer_of
 from ..network_facts import input_channels, output_channels, spatial_dims
+from ..refusals import refuse_unexplainable
 from ..settings import SETTINGS_FILE, ExplanationSettings, usual_activation
 from ..transforms import Preprocessing, preprocessing_of
 from ..trust.expressions import TRUST_REMEDY
-from ..trust.malicious_config import check_configuration, check_logging
+from ..trust.malicious_config import check_configuration, check_logging, is_cleanup
 from ..trust.safe_config import Component, SafeConfig, merged, parse_config
-from ..understanding import understood
+from ..understanding import numbered_labels, understood
 from .auto3dseg import auto3dseg_inferer, auto3dseg_labels, auto3dseg_preprocessing, is_auto3dseg
 from .metadata import METADATA_FILE, Metadata, read_metadata, task_of_network
-from .weights import read_state
+from .weights import read_checkpoint, read_state
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,20 +56,21 @@ def is_bundle(files: ModelFiles) -> bool:
     return any(name.startswith("configs/") and name.endswith(CONFIG_SUFFIXES) for name in files.names)
 
 
-def load_bundle(path: Path) -> ExplainedModel:
-    """The model of a bundle that need not be trusted.
+def load_bundle(path: Path, trust: bool = False) -> ExplainedModel:
+    """The model of a bundle, without running its code; ``trust`` reads checkpoints that hold more than weights.
 
     Raises:
         TrustError: it cannot be used without running code of the bundle.
         ModelError: something is missing or does not fit.
     """
-    files = open_model(path)
-    contents = _read_configs(files)
+    files = open_model(path, trust)
+    contents, unused = _read_configs(files)
     config = _config(files, contents)
-    weights = weights_file(files)
+    refuse_unexplainable(_network_name(config), _described_task(files))
     component = _network_component(config)
+    weights = weights_file(files)
     network = build_network(component, files.size(weights))
-    notes = load_weights(network, read_state(files, weights), weights)
+    notes = (*load_weights(network, read_state(files, weights, trust), weights), *unused)
     return assemble_parts(
         path,
         files,
@@ -84,18 +86,30 @@ def load_bundle(path: Path) -> ExplainedModel:
     )
 
 
-def _read_configs(files: ModelFiles) -> dict[str, Any]:
-    """Every configuration file of the bundle, parsed and looked through."""
+def _read_configs(files: ModelFiles) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Every configuration file of the bundle, parsed and looked through; and notes on files that are not used.
+
+    What would run a program or delete files is refused where it is needed. In a file that is none of inference (the
+    usual ``evaluate`` and ``train``) it is never evaluated, and is only mentioned.
+    """
     contents = {}
     for name in files.names:
         if not name.startswith("configs/"):
             continue
         if name.endswith(CONFIG_SUFFIXES):
             contents[name] = parse_config(files.text(name), name)
-            check_configuration(contents[name], name)
         elif name.endswith((".conf", ".ini", ".cfg")):
             check_logging(files.text(name), name)
-    return contents
+    used = {METADATA_FILE, SETTINGS_FILE, *used_files(contents)}
+    notes = []
+    for name, content in contents.items():
+        try:
+            check_configuration(content, name)
+        except TrustError as error:
+            if name in used or not is_cleanup(content):
+                raise
+            notes.append(f"{error.message} The engine never reads this entry.")
+    return contents, tuple(notes)
 
 
 def chosen_content(files: ModelFiles, contents: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,27 +118,51 @@ def chosen_content(files: ModelFiles, contents: Mapping[str, Any]) -> dict[str, 
     Raises:
         ModelError: there is none.
     """
-    names = [name for name in contents if name not in (METADATA_FILE, SETTINGS_FILE)]
-    names = [name for name in names if isinstance(contents[name], Mapping)]
-    if not names:
+    chosen = used_files(contents)
+    if not chosen:
         raise ModelError(
             f"{files.name} has no configuration of its network (configs/inference.json).",
             "Complete the bundle, or describe the network with: xaiengine describe-model.",
         )
-
-    def rank(name: str) -> int:
-        stem = PurePosixPath(name).stem
-        return next((number for number, word in enumerate(CONFIG_ORDER) if stem.startswith(word)), len(CONFIG_ORDER))
-
-    ordered = sorted(names, key=lambda name: (rank(name), name))
-    chosen = [ordered[0]]
-    if not any(entry in contents[ordered[0]] for entry in NETWORK_ENTRIES):
-        chosen = ordered  # Auto3DSeg spreads the entries over several files
     content: dict[str, Any] = {}
     for name in reversed(chosen):
         content = merged(content, contents[name])
     content.setdefault("bundle_root", ".")
     return content
+
+
+def used_files(contents: Mapping[str, Any]) -> list[str]:
+    """The files whose entries are read, the most telling one first; Auto3DSeg spreads its entries over several."""
+    names = [name for name in contents if name not in (METADATA_FILE, SETTINGS_FILE)]
+    names = [name for name in names if isinstance(contents[name], Mapping)]
+
+    def rank(name: str) -> int:
+        stem = PurePosixPath(name).stem
+        if stem.endswith("_trt"):
+            return len(CONFIG_ORDER) + 1
+        return next((number for number, word in enumerate(CONFIG_ORDER) if stem.startswith(word)), len(CONFIG_ORDER))
+
+    ordered = sorted(names, key=lambda name: (rank(name), name))
+    if ordered and any(entry in contents[ordered[0]] for entry in NETWORK_ENTRIES):
+        return ordered[:1]
+    return ordered
+
+
+def _described_task(files: ModelFiles) -> str:
+    if SETTINGS_FILE not in files:
+        return ""
+    return str(ExplanationSettings.parse(files.text(SETTINGS_FILE), SETTINGS_FILE).task or "")
+
+
+def _network_name(config: SafeConfig) -> str:
+    """The class of the network as the configuration names it, without building or allowing it."""
+    for entry in NETWORK_ENTRIES:
+        if entry in config:
+            raw = config.raw(entry)
+            wrapped = _WRAPPED.fullmatch(raw.strip()) if isinstance(raw, str) else None
+            raw = config.raw(wrapped[1]) if wrapped and wrapped[1] in config else raw
+            return str(raw.get("_target_", "")) if isinstance(raw, Mapping) else ""
+    return ""
 
 
 def _config(files: ModelFiles, contents: Mapping[str, Any]) -> SafeConfig:
@@ -139,7 +177,13 @@ def _config(files: ModelFiles, contents: Mapping[str, Any]) -> SafeConfig:
                 return parse_config(files.text(inside), inside)
         raise ModelError(f"The configuration asks for {name}, which {files.name} does not have.", "Complete it.")
 
-    return SafeConfig(content, read_file)
+    def read_tensors(name: str) -> Any:
+        inside = posixpath.normpath(name.replace("\\", "/"))
+        if inside.startswith(("..", "/")) or ":" in inside:
+            raise TrustError(f"The configuration calls torch.load for {name}, outside the model.", TRUST_REMEDY)
+        return read_checkpoint(files.read(inside), inside)
+
+    return SafeConfig(content, read_file, read_tensors)
 
 
 def _network_component(config: SafeConfig) -> Component:
@@ -236,8 +280,13 @@ def assemble_parts(
         axis_order=settings.axis_order or "",
     )
     model = with_layers(model, settings.layers, _input_size(arguments, model.spatial_dims))
+    is_named = labels != numbered_labels(outputs, task)
     return understood(
-        model, activation=settings.activation, output=settings.output, passes=settings.passes, named=bool(outputs)
+        model,
+        activation=settings.activation,
+        output=settings.output,
+        passes=settings.passes,
+        named=is_named,
     )
 
 
@@ -279,9 +328,7 @@ def _labels(settings: ExplanationSettings, metadata: Metadata, task: ModelTask, 
             )
         if labels:
             return labels
-    if outputs <= 1:
-        return ("value" if task == "regression" else "output",)
-    return tuple(f"class {number}" for number in range(outputs))
+    return numbered_labels(outputs, task)
 
 
 def _activation(contents: Mapping[str, Any], task: ModelTask, outputs: int):

@@ -10,7 +10,7 @@ from ...core.errors import ModelError, TrustError
 from ..assembly import with_layers
 from ..construction import limited
 from ..explained_model import ExplainedModel, Inferer
-from ..files import ModelFiles, open_model
+from ..files import ModelFiles, SubFiles, open_model
 from ..fitting import load_weights
 from ..settings import NNUNET_SETTINGS_FILE, ExplanationSettings
 from ..trust.allowed import find_network_class
@@ -29,22 +29,57 @@ NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
 _FOLD = re.compile(r"fold_(\d+|all)/([^/]+\.pth)$")
 
 
-def is_nnunet(files: ModelFiles) -> bool:
-    """Whether these files are an nnU-Net v2 training."""
-    return "plans.json" in files and "dataset.json" in files
+_TRAINING = re.compile(r"(?:(.*)/)?fold_(?:\d+|all)/checkpoint_\w+\.pth$")
+
+
+def nnunet_training(files: ModelFiles) -> str | None:
+    """The folder (relative, "" for the files' own) of the nnU-Net v2 training that these files hold; None without one.
+
+    A dataset's folder (``Dataset001_X``) and the archive of nnU-Net's export have it one or two levels below.
+
+    Raises:
+        ModelError: several trainings are there, or one lacks plans.json or dataset.json.
+    """
+    found = sorted({match[1] or "" for name in files.names if (match := _TRAINING.match(name))})
+    parents = {name.rpartition("/")[0] for name in files.names if name.endswith("plans.json")}
+    found = found or sorted(
+        parent for parent in parents if (f"{parent}/dataset.json" if parent else "dataset.json") in files
+    )
+    if not found:
+        return None
+    if len(found) > 1 and "" not in found:
+        listed = "; ".join(found[:8]) + ("; ..." if len(found) > 8 else "")
+        raise ModelError(f"{files.name} holds {len(found)} nnU-Net trainings: {listed}.", "Give the folder of one.")
+    folder = "" if "" in found else found[0]
+    missing = [
+        name for name in ("plans.json", "dataset.json") if (f"{folder}/{name}" if folder else name) not in files
+    ]
+    if missing:
+        raise ModelError(
+            f"The nnU-Net training {folder or files.name} lacks {' and '.join(missing)}.",
+            "Copy it from the training's folder, where nnU-Net wrote it beside the folds.",
+        )
+    return folder
 
 
 def nnunet_folder(path: Path) -> tuple[Path, str]:
     """The training's folder and the one fold asked for ('' for all): ``fold_x`` may be given by itself."""
     if path.is_dir() and re.fullmatch(r"fold_(\d+|all)", path.name) and (path.parent / "plans.json").is_file():
         return path.parent, path.name
-    if path.is_file() and path.suffix == ".pth" and (path.parent.parent / "plans.json").is_file():
+    if path.is_file() and is_checkpoint_of_fold(path):
         return path.parent.parent, path.parent.name
     return path, ""
 
 
-def load_nnunet(path: Path, trust: bool = False) -> ExplainedModel:
+def is_checkpoint_of_fold(path: Path) -> bool:
+    """Whether a file lies in a fold of a training, where nnU-Net's plans are needed beside the folds."""
+    return bool(_TRAINING.search(path.as_posix())) and bool(re.fullmatch(r"fold_(\d+|all)", path.parent.name))
+
+
+def load_nnunet(path: Path, trust: bool = False, training: str = "") -> ExplainedModel:
     """The model of an nnU-Net v2 results folder (or .zip), or of one of its folds.
+
+    ``training`` is the folder, relative to ``path``, where its plans lie.
 
     ``explanation.json`` beside ``plans.json`` may choose ``folds``, ``mirroring`` and layers.
 
@@ -54,6 +89,10 @@ def load_nnunet(path: Path, trust: bool = False) -> ExplainedModel:
     """
     folder, fold = nnunet_folder(path)
     files = open_model(folder, trust)
+    if not training:
+        nnunet_training(files)  # says what is missing
+    else:
+        files, folder = SubFiles(files, training), folder / training
     plans = parse_json(files.text("plans.json"), "plans.json")
     dataset = parse_json(files.text("dataset.json"), "dataset.json")
     settings = ExplanationSettings()
@@ -64,7 +103,7 @@ def load_nnunet(path: Path, trust: bool = False) -> ExplainedModel:
 
     networks, plan, axes, notes = [], None, (), []
     for name in names:
-        checkpoint = read_checkpoint(files.read(name), name)
+        checkpoint = read_checkpoint(files.read(name), name, trust=trust)
         if plan is None:
             plan = read_plan(plans, _configuration(checkpoint, plans, folder), len(channels))
             axes = tuple(int(axis) for axis in checkpoint.get("inference_allowed_mirroring_axes") or ())
@@ -95,7 +134,7 @@ def load_nnunet(path: Path, trust: bool = False) -> ExplainedModel:
         inferer=Inferer("sliding_window", "axial", plan.patch, 0.5, "gaussian", scheme="nnunet"),
         defaults=settings.defaults,
         target=settings.target or (labels.names[0] if labels.regions else labels.names[min(1, len(labels.names) - 1)]),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=(*([f"The training {training} is used."] if training else []), *dict.fromkeys(notes)),
         files=files,
         reference=settings.reference,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LARGEST_ONNX = 2 * 2**30
 """Protocol buffers hold no more."""
+
+KNOWN_VERSIONS = (17, 16, 13)
+"""Sets of operators that onnx2torch knows nearly whole, the newest first."""
 
 LARGEST_CONSTANT = 2**28
 MOST_NODES = 50_000
@@ -50,7 +53,7 @@ def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
         TrustError: it refers to files outside, or holds custom operators or tensors out of proportion.
         ModelError: a package is missing, an operator is not supported, or its input is no image.
     """
-    proto = _read(path, trust)
+    proto, files = _read(path, trust)
     name, sizes = _input(proto, path.name)
     network = _converted(proto, path.name)
     description = description_of(path)
@@ -60,7 +63,7 @@ def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
         sizes = [sizes[0], sizes[-1], *sizes[1:-1]]
     network.eval()
     shape = _example(sizes, description)
-    capabilities = abilities(digest_with(SingleFile(path), path.with_suffix(".json")), network, shape)
+    capabilities = abilities(digest_with(files, path.with_suffix(".json")), network, shape)
     updated = {"spatial_dims": len(shape) - 2, "in_channels": shape[1]}
     if not description.input_size and not resized_to_described(description) and min(sizes[2:]) > 0:
         updated["input_size"] = list(shape[2:])
@@ -69,7 +72,7 @@ def load_onnx(path: Path, trust: bool = False) -> ExplainedModel:
         notes.append("Its graph takes channels last; they are put there.")
     return assemble_described(
         path,
-        SingleFile(path),
+        files,
         description.model_copy(update=updated),
         network,
         "ONNX",
@@ -83,7 +86,7 @@ def resized_to_described(description: ModelDescription) -> bool:
     return any("Resize" in str(step.get("_target_", "")) for step in description.preprocessing)
 
 
-def _read(path: Path, trust: bool) -> ModelProto:
+def _read(path: Path, trust: bool) -> tuple[ModelProto, SingleFile]:
     try:
         import onnx
     except ImportError as error:
@@ -96,19 +99,76 @@ def _read(path: Path, trust: bool) -> ModelProto:
         proto = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's own errors
         raise ModelError(f"{path.name} is not a readable ONNX file: {error}.", "Export it again.") from error
+    files = FileWithData(path, _data_files(proto, path))
+    for tensor in _external(proto):
+        _fill(tensor, files)
     if not trust:
         _check(proto, path.name)
-    return proto
+    return proto, files
+
+
+class FileWithData(SingleFile):
+    """An ONNX file with the files of its weights beside it, as PyTorch's exporter writes large models."""
+
+    def __init__(self, path: Path, data: Sequence[str]) -> None:
+        super().__init__(path)
+        self.names = (path.name, *data)
+
+    def size(self, name: str) -> int:
+        return self.path.with_name(name).stat().st_size
+
+    def _read(self, name: str, limit: int) -> bytes:
+        with open(self.path.with_name(name), "rb") as stream:
+            return stream.read(limit + 1)
+
+
+def _external(proto: ModelProto) -> list[Any]:
+    tensors = [*proto.graph.initializer, *_constants(proto.graph)]
+    return [tensor for tensor in tensors if tensor.data_location == 1 or tensor.external_data]
+
+
+def _data_files(proto: ModelProto, path: Path) -> list[str]:
+    """Names of the files beside the model that hold its weights.
+
+    Raises:
+        TrustError: a weight lies in another folder.
+        ModelError: such a file is missing.
+    """
+    names = []
+    for tensor in _external(proto):
+        place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        if not place or Path(place).name != place or "\\" in place or ":" in place or place in (".", ".."):
+            raise TrustError(
+                f"{path.name} keeps the weight {tensor.name} in {place[:100]!r}, outside its folder.",
+                "Save the model as one file, or with its weights beside it.",
+            )
+        if not path.with_name(place).is_file():
+            raise ModelError(f"The weights {place} of {path.name} are missing.", "Copy that file beside the model.")
+        if path.with_name(place).is_symlink() and not path.is_symlink():
+            raise TrustError(f"The weights {place} of {path.name} are a link.", "Copy the file itself.")
+        names.append(place)
+    return list(dict.fromkeys(names))
+
+
+def _fill(tensor: Any, files: SingleFile) -> None:
+    """Put a weight that lies in a file beside the model into the model."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+    except ValueError:
+        offset, length = -1, -1
+    content = files.read(entries["location"])
+    length = len(content) - offset if length < 0 else length
+    if offset < 0 or length < 0 or offset + length > len(content):
+        raise ModelError(f"The weight {tensor.name} lies beyond the end of {entries['location']}.", "Export it again.")
+    tensor.raw_data = content[offset : offset + length]
+    del tensor.external_data[:]
+    tensor.data_location = 0
 
 
 def _check(proto: ModelProto, name: str) -> None:
-    """Refuse files outside, custom operators, and constants larger than the file that holds them."""
+    """Refuse custom operators, and constants larger than the file that holds them."""
     for tensor in [*proto.graph.initializer, *_constants(proto.graph)]:
-        if tensor.data_location == 1 or tensor.external_data:
-            place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
-            raise TrustError(
-                f"{name} keeps the weight {tensor.name} in {place[:100]!r}.", "Save the model as one file."
-            )
         count = 1
         for size in tensor.dims:
             count *= max(int(size), 0)
@@ -215,7 +275,7 @@ def import_converter() -> Any:
 def _converted(proto: ModelProto, name: str) -> nn.Module:
     convert = import_converter()
     try:
-        return convert(proto)
+        return _convert(convert, proto)
     except NotImplementedError as error:
         raise ModelError(
             f"{name} uses an operator that cannot be converted: {str(error)[:300]}.",
@@ -223,6 +283,19 @@ def _converted(proto: ModelProto, name: str) -> nn.Module:
         ) from error
     except Exception as error:  # converters raise many kinds
         raise ModelError(f"{name} cannot be converted: {str(error)[:300]}.", "Check it with onnx.checker.") from error
+
+
+def _convert(convert: Any, proto: ModelProto) -> nn.Module:
+    """The converted network; operators of versions newer than the converter's are brought to older ones first."""
+    from onnx import version_converter
+
+    try:
+        return convert(proto)
+    except NotImplementedError as error:
+        for version in KNOWN_VERSIONS:
+            with contextlib.suppress(Exception):  # the converters raise many kinds
+                return convert(version_converter.convert_version(proto, version))
+        raise error
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from ...core.errors import ModelError
 from ..explained_model import ExplainedModel, Inferer
 from ..files import FolderFiles
 from ..fitting import load_weights
+from ..refusals import refuse_unexplainable
 from ..trust.safe_config import parse_config
 from .bundle import (
     INFERER_ENTRIES,
@@ -55,6 +56,7 @@ def load_trusted_bundle(folder: Path) -> ExplainedModel:
             ) from error
         if not isinstance(network, torch.nn.Module):
             raise ModelError(f"{files.name} has no network_def.", "Complete the bundle.")
+        refuse_unexplainable(type(network).__name__)
         weights = weights_file(files)
         if weights.endswith(".safetensors"):
             from .weights import read_state
@@ -113,12 +115,17 @@ def _inferer(inferer: Any) -> Inferer:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """Bundles import their ``scripts`` from, and name files relative to, their own folder."""
+    """Bundles import their ``scripts`` from, and name files relative to, their own folder.
+
+    Modules beside the scripts and where the user stands are found too.
+    """
     before = Path.cwd()
-    sys.path.insert(0, str(folder))
+    places = [str(folder), str(folder / "scripts"), str(before)]
+    sys.path[:0] = places
     os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
-        sys.path.remove(str(folder))
+        for place in places:
+            sys.path.remove(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -41,17 +42,28 @@ _OTHER_GLOBALS = frozenset(
         "torch.storage UntypedStorage",
         "torch.serialization _get_layout",
         "numpy dtype",
+        "numpy ndarray",
         "numpy.core.multiarray scalar",
         "numpy._core.multiarray scalar",
-        "numpy.dtypes Float64DType",
-        "numpy.dtypes Float32DType",
-        "numpy.dtypes Int64DType",
+        "numpy.core.multiarray _reconstruct",
+        "numpy._core.multiarray _reconstruct",
+        "argparse Namespace",
+        "pathlib PosixPath",
+        "pathlib WindowsPath",
+        "pathlib._local PosixPath",
+        "pathlib._local WindowsPath",
         "_codecs encode",
         "__builtin__ set",
         "builtins set",
     }
 )
-"""What weights and the bookkeeping of a training run (numbers of numpy) are made of."""
+"""What weights and the bookkeeping of a training run (numbers of numpy, paths, settings) are made of."""
+
+_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32")
+_NUMBERS += ("float64",)
+
+
+WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".model", ".tar", ".pkl", ".pickle")
 
 
 def archive_kind(source: Path | bytes, name: str) -> ArchiveKind:
@@ -63,8 +75,12 @@ def archive_kind(source: Path | bytes, name: str) -> ArchiveKind:
         return "onnx"
     stream = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
     with stream:
-        if not stream.read(4).startswith(b"PK\x03\x04"):
-            return "state_dict" if suffix in (".pt", ".pth", ".ckpt", ".bin", ".model", ".tar", ".pkl") else "unknown"
+        head = stream.read(16)
+        if not head.startswith(b"PK\x03\x04"):
+            if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_SAFETENSORS_HEADER:
+                return "safetensors"
+            pickled = head[:1] == b"\x80" and head[1:2] <= b"\x05"
+            return "state_dict" if pickled or suffix in WEIGHT_SUFFIXES else "unknown"
         try:
             names = zipfile.ZipFile(stream).namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
@@ -77,21 +93,24 @@ def archive_kind(source: Path | bytes, name: str) -> ArchiveKind:
     return "state_dict" if "data.pkl" in parts else "unknown"
 
 
-def read_state(files: ModelFiles, name: str) -> dict[str, torch.Tensor]:
+def read_state(files: ModelFiles, name: str, trust: bool = False) -> dict[str, torch.Tensor]:
     """The tensors of a weights file by name, and nothing else of what a checkpoint holds.
+
+    ``trust`` reads a checkpoint with whatever else it holds, which may run code.
 
     Raises:
         TrustError: reading it would run code, or take memory out of proportion.
         ModelError: it is damaged, or holds no weights.
     """
     content = files.read(name, LARGEST_WEIGHTS)
-    if name.lower().endswith(".safetensors"):
+    kind = archive_kind(content, name)
+    if kind == "safetensors":
         return _read_safetensors(content, name)
-    if archive_kind(content, name) == "torchscript":
+    if kind == "torchscript":
         raise ModelError(
             f"{name} is a TorchScript program, not weights.", "Give that file by itself as the model, or the weights."
         )
-    return tensors_of(read_checkpoint(content, name), name)
+    return tensors_of(read_checkpoint(content, name, trust=trust), name)
 
 
 def read_safetensors_metadata(content: bytes, name: str) -> dict[str, str]:
@@ -129,42 +148,74 @@ def _check_safetensors_header(content: bytes, name: str) -> None:
         raise ModelError(f"{name} has an unreadable header: {error}.", "Make or copy the file again.") from None
 
 
-def read_checkpoint(content: bytes, name: str, harmless: Mapping[str, type] = MappingProxyType({})) -> Any:
+def read_checkpoint(
+    content: bytes, name: str, harmless: Mapping[str, type] = MappingProxyType({}), trust: bool = False
+) -> Any:
     """What a file of ``torch.save`` holds, read with ``weights_only`` after a look at what it would call.
 
-    ``harmless`` are further classes, by ``module name``, that the file may hold.
+    ``harmless`` are further classes, by ``module name``, that the file may hold; ``trust`` lets it hold anything.
     """
     import pickle
 
     import torch
 
+    if trust:
+        return _read_trusted(content, name)
     check_pickles(content, name, frozenset(harmless))
     try:
         with torch.serialization.safe_globals([*_numpy_globals(), *harmless.values()]):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|type|function) ([\w.]+\.\w+)", str(error))
         raise TrustError(
-            f"{name} holds more than weights: {str(error).splitlines()[0][:300]}", f"{SAVE_REMEDY} {TRUST_REMEDY}"
+            f"{name} holds more than weights{f': {found[1]}' if found else ''}.", f"{SAVE_REMEDY} {TRUST_REMEDY}"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"{name} cannot be read: {str(error)[:300]}.", "Make or copy the file again.") from error
+
+
+def _read_trusted(content: bytes, name: str) -> Any:
+    """Everything that a checkpoint of a trusted model holds."""
+    import torch
+
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ModelError(
+            f"{name} holds objects whose Python code is not here: {error}.",
+            f"Install the package that defines them, or save without them. {SAVE_REMEDY}",
         ) from error
     except Exception as error:
         raise ModelError(f"{name} cannot be read: {str(error)[:300]}.", "Make or copy the file again.") from error
 
 
 def _numpy_globals() -> list[Any]:
+    """The classes and functions that bookkeeping is made of, with the names under which files know them."""
+    import argparse
+    import pathlib
+
     import numpy
 
     try:
-        from numpy._core.multiarray import scalar
+        from numpy._core.multiarray import _reconstruct, scalar
     except ImportError:
-        from numpy.core.multiarray import scalar
-    kinds = [type(numpy.dtype(kind)) for kind in ("float64", "float32", "int64")]
-    names = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
-    return [*names, numpy.dtype, *kinds]
+        from numpy.core.multiarray import _reconstruct, scalar
+    kinds = [type(numpy.dtype(kind)) for kind in _NUMBERS]
+    homes = ("numpy.core.multiarray", "numpy._core.multiarray")
+    names = [(function, f"{home}.{function.__name__}") for home in homes for function in (scalar, _reconstruct)]
+    paths = [
+        (pathlib.PurePosixPath if "Posix" in path else pathlib.PureWindowsPath, f"{home}.{path}")
+        for home in ("pathlib", "pathlib._local")
+        for path in ("PosixPath", "WindowsPath")
+    ]
+    return [*names, *paths, numpy.dtype, numpy.ndarray, *kinds, argparse.Namespace]
 
 
 def check_pickles(content: bytes, name: str, harmless: frozenset[str] = frozenset()) -> None:
     """Refuse a file of ``torch.save`` that would call anything but what tensors are made of, naming what."""
     for found in sorted(globals_in(content, name)):
+        if re.fullmatch(r"numpy\.dtypes (Bool|U?Int|Float)\d*DType", found):
+            continue
         if found not in _TORCH_GLOBALS | _OTHER_GLOBALS | harmless:
             raise TrustError(
                 f"{name} would call {found.replace(' ', '.')} when it is read.", f"{SAVE_REMEDY} {TRUST_REMEDY}"

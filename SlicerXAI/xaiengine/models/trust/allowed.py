@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ModelError, TrustError
@@ -21,8 +23,8 @@ NETWORKS = frozenset(
     EfficientNetBNFeatures FlexibleUNet FullyConnectedNet Generator HighResBlock HighResNet HoVerNet MedNeXt
     MaskedAutoEncoderViT NetAdapter PatchDiscriminator Quicknat Regressor ResNet ResNetFeatures SENet SENet154
     SEResNet50 SEResNet101 SEResNet152 SEResNext50 SEResNext101 SEResNeXt50 SEResNeXt101 SegResNet SegResNetDS
-    SegResNetDS2 SegResNetVAE SwinUNETR TopologyInstance UNETR UNet VNet VarAutoEncoder VarFullyConnectedNet ViT
-    ViTAutoEnc
+    SegResNetDS2 SegResNetVAE SwinUNETR TopologyInstance TorchVisionFCModel UNETR UNet VNet VarAutoEncoder
+    VarFullyConnectedNet ViT ViTAutoEnc
     """.split()
 )
 """Networks of ``monai.networks.nets`` whose construction reads no file and runs no code given as an argument."""
@@ -151,16 +153,22 @@ def safe_arguments(cls: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
                 chosen.setdefault(new, value)
     for name in _DOWNLOADING:
         chosen.pop(name, None)
+    if getattr(cls, "__name__", "") == "TorchVisionFCModel":
+        chosen.pop("weights", None)  # would be fetched
+    if "device" in accepted:
+        chosen["device"] = "cpu"  # where every network is built
     for name in ("pretrained", "use_checkpoint"):
         if name in accepted:
             chosen[name] = False
     return chosen
 
 
-def instantiate(cls: Any, arguments: Mapping[str, Any], where: str) -> nn.Module:
+def instantiate(cls: Any, arguments: Mapping[str, Any], where: str, positional: Sequence[Any] = ()) -> nn.Module:
     """The network built from its arguments. Raises ModelError with the reason when they do not fit."""
+    if cls.__name__ == "TorchVisionFCModel":
+        _check_torchvision(arguments, where)
     try:
-        return cls(**safe_arguments(cls, arguments))
+        return cls(*positional, **safe_arguments(cls, arguments))
     except (TrustError, ModelError):
         raise
     except ImportError as error:
@@ -173,6 +181,24 @@ def instantiate(cls: Any, arguments: Mapping[str, Any], where: str) -> nn.Module
             f"{cls.__name__} at {where} cannot be built: {type(error).__name__}: {str(error)[:300]}.",
             "Check the network's arguments in the model's configuration.",
         ) from error
+
+
+_TORCHVISION_NETWORKS = re.compile(
+    r"(resnet|resnext|wide_resnet|densenet|vgg|inception_v|efficientnet_|mobilenet_v|shufflenet_v|squeezenet|"
+    r"regnet_|convnext_|mnasnet|googlenet|alexnet|swin_|vit_)\w*$"
+)
+
+
+def _check_torchvision(arguments: Mapping[str, Any], where: str) -> None:
+    """TorchVisionFCModel builds a network of torchvision by its name."""
+    name = arguments.get("model_name", "resnet18")
+    if not isinstance(name, str) or not _TORCHVISION_NETWORKS.match(name):
+        raise refuse_target(f"torchvision.models.{name}", where)
+    if importlib.util.find_spec("torchvision") is None:
+        raise ModelError(
+            f"TorchVisionFCModel ({name}) at {where} needs the package torchvision, which is not installed.",
+            "Install the torchvision that fits this PyTorch: pip install torchvision.",
+        )
 
 
 def _shown(target: Any) -> str:

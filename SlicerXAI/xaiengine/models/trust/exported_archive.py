@@ -47,7 +47,8 @@ _SYMBOLS = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*$", re.ASCII)
 _SYMBOL = re.compile(r"Symbol\('([suz]\d+)'(?:, (?:positive|integer|nonnegative)=True)*\)", re.ASCII)
 _NAMES = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _KNOWN_NAMES = re.compile(
-    r"([suz]\d+|Max|Min|Mod|FloorDiv|CeilDiv|Eq|Ne|Le|Lt|Ge|Gt|PythonMod|CleanDiv|True|False|oo|int_oo)$", re.ASCII
+    r"([suz]\d+|Add|Mul|Integer|Max|Min|Mod|FloorDiv|CeilDiv|Eq|Ne|Le|Lt|Ge|Gt|PythonMod|CleanDiv|True|False|oo|int_oo)$",
+    re.ASCII,
 )
 LONGEST_SIZE = 500
 

@@ -82,6 +82,15 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 _TORCH_CONSTANTS = ("bfloat16", "bool", "double", "float", "float16", "float32", "float64", "half", "int", "int16")
 _TORCH_CONSTANTS += ("int32", "int64", "long", "uint8")
+_COMMON_KEYS = {
+    "IMAGE": "image",
+    "LABEL": "label",
+    "PRED": "pred",
+    "LOSS": "loss",
+    "LATENT": "latent",
+    "METADATA": "metadata",
+}
+"""MONAI's names of the entries of a batch (``monai.utils.CommonKeys``)."""
 _NUMPY_CONSTANTS = ("float16", "float32", "float64", "int16", "int32", "int64", "uint8")
 
 
@@ -95,11 +104,12 @@ def evaluate(
     reference: Callable[[str], Any],
     class_named: Callable[[str], Any] = lambda name: None,
     where: str = "",
+    read_tensors: Callable[[str], Any] | None = None,
 ) -> Any:
     """The value of an expression (with its leading ``$``).
 
     ``reference`` gives the value of an ``@id``; ``class_named`` gives an allowed class by its dotted name, or None.
-    ``where`` says which entry it is, for messages.
+    ``where`` says which entry it is, for messages; ``read_tensors`` reads a file of the model for ``torch.load``.
 
     Raises:
         TrustError: the expression would need code to be run.
@@ -123,7 +133,7 @@ def evaluate(
             raise TrustError(f"The statement {_short(text)} would run code{place}.", TRUST_REMEDY) from None
         raise ModelError(f"The expression {_short(text)} is not readable{place}: {error}.", CORRECT_REMEDY) from None
     try:
-        return _Evaluator(names, reference, class_named, text, place).value(tree.body)
+        return _Evaluator(names, reference, class_named, text, place, read_tensors).value(tree.body)
     except (TrustError, ModelError):
         raise
     except Exception as error:
@@ -154,7 +164,9 @@ class _Evaluator:
         class_named: Callable[[str], Any],
         text: str,
         place: str,
+        read_tensors: Callable[[str], Any] | None = None,
     ) -> None:
+        self._read_tensors = read_tensors
         self._variables: dict[str, Any] = {}
         self._steps = MOST_STEPS
         self._names = names
@@ -297,6 +309,9 @@ class _Evaluator:
         if name is None:
             raise self._refusal(f"the attribute {node.attr} is not allowed")
         package, _, constant = name.rpartition(".")
+        if package in ("monai.utils.CommonKeys", "monai.utils.enums.CommonKeys", "CommonKeys"):
+            if constant in _COMMON_KEYS:
+                return _COMMON_KEYS[constant]
         if package == "torch" and constant in _TORCH_CONSTANTS:
             import torch
 
@@ -322,6 +337,11 @@ class _Evaluator:
             return torch.cuda.is_available()
         if name == "torch.device":
             return self._torch_device(node)
+        if name == "torch.load" and self._read_tensors is not None and node.args:
+            found = self._read_tensors(str(self._plain(node.args[0])))
+            return dict(found) if isinstance(found, Mapping) else found
+        if name in ("torch.from_numpy", "torch.tensor", "torch.as_tensor") and len(node.args) == 1:
+            return self._tensor(node)
         if name not in _FUNCTIONS or any(keyword.arg is None for keyword in node.keywords):
             raise self._refusal(f"it calls {name}")
         arguments = [self._plain(item) for item in node.args]
@@ -334,6 +354,18 @@ class _Evaluator:
         if name == "round" and any(isinstance(item, int) and abs(item) > 100 for item in arguments[1:]):
             raise self._refusal("it rounds to a senseless number of digits")
         return _FUNCTIONS[name](*arguments, **keywords)
+
+    def _tensor(self, node: ast.Call) -> Any:
+        """A tensor of numbers that a file of the model holds; torch and NumPy run nothing of the model for it."""
+        import numpy
+        import torch
+
+        value = self.value(node.args[0])
+        if isinstance(value, numpy.ndarray) and value.dtype.kind in "biuf":
+            return torch.from_numpy(value)
+        if isinstance(value, torch.Tensor):
+            return value
+        raise self._refusal("it makes a tensor of something that holds no numbers")
 
     def _torch_device(self, node: ast.Call) -> Any:
         import torch

@@ -106,6 +106,47 @@ def _refusal(text: Any, where: str, file: str) -> TrustError:
     return TrustError(f"{file} would run {shown!r} (entry {where or 'at the top'}).", TRUST_REMEDY)
 
 
+def is_cleanup(content: Any) -> bool:
+    """Whether all that :func:`check_configuration` refuses in a configuration is moving or deleting single files.
+
+    Honest evaluations and trainings do so; what starts programs or reaches the network never is.
+    """
+    pending = [content]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("_target_"), str) and _is_refused_target(value["_target_"]):
+                return False
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif is_expression(value) and _is_refused_expression(value) and not _is_file_call(value):
+            return False
+    return True
+
+
+def _is_refused_target(target: str) -> bool:
+    try:
+        _check_target(target, "", "")
+    except TrustError:
+        return True
+    return False
+
+
+def _is_refused_expression(text: str) -> bool:
+    try:
+        _check_expression(text, "", "")
+    except TrustError:
+        return True
+    return False
+
+
+def _is_file_call(text: str) -> bool:
+    """Whether the only calls of an expression that are refused are those on single files."""
+    rest = re.sub(r"\bos\.(remove|unlink|rename|replace|chmod)\b", "harmless_call", text)
+    return rest != text and not _is_refused_expression(rest)
+
+
 def check_logging(text: str, file: str) -> None:
     """Refuse a ``logging.conf`` whose ``class=`` or ``args=`` would run more than the usual handlers.
 

@@ -98,12 +98,19 @@ class SafeConfig:
     """A configuration whose entries are resolved one by one, only when asked for.
 
     ``read_file`` gives the parsed content of another file of the same model (for ``%file.json::id``), and raises
-    for names outside of it.
+    for names outside of it; ``read_tensors`` gives what a file of ``torch.save`` of the model holds, read without
+    running anything of it (for ``$torch.load(...)``).
     """
 
-    def __init__(self, content: Mapping[str, Any], read_file: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        read_file: Callable[[str], Any] | None = None,
+        read_tensors: Callable[[str], Any] | None = None,
+    ) -> None:
         self._content = merged({}, content)
         self._read_file = read_file
+        self._read_tensors = read_tensors
         self._resolved: dict[str, Any] = {}
         self._open: list[str] = []
         self._copied = 0
@@ -192,7 +199,7 @@ class SafeConfig:
     def _text(self, text: str, where: str) -> Any:
         text = _absolute(text, where)
         if is_expression(text):
-            return evaluate(text, self.resolve, find_network_class, where)
+            return evaluate(text, self.resolve, find_network_class, where, self._read_tensors)
         if re.fullmatch(r"@\w*(?:(?:::|#)+\w+)*", text):
             return self.resolve(text[1:])
         return text

@@ -66,7 +66,8 @@ def _run(code: Path) -> Any:
         raise ModelError(f"{code.name} is not a Python file.", "Give the file that defines the network's class.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(code.parent))
+    places = [str(code.parent), str(Path.cwd())]
+    sys.path[:0] = places
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -74,7 +75,8 @@ def _run(code: Path) -> Any:
             f"{code.name} failed: {type(error).__name__}: {error}.", "Make it run by itself: python " + code.name
         ) from error
     finally:
-        sys.path.remove(str(code.parent))
+        for place in places:
+            sys.path.remove(place)
     return module
 
 

@@ -12,7 +12,7 @@ from ...core.output import disk_errors
 from ...counterfactual.generator.realism import FAR_LATENT, identity
 from ...counterfactual.series.difference import blend_mask
 from ...counterfactual.series.frame_sequence import write_sequence
-from ...counterfactual.series.series_metrics import SeriesFigures, frame_rows, series_figures, verdict
+from ...counterfactual.series.series_metrics import SeriesFigures, frame_rows, series_figures, shows_flip, verdict
 from ...counterfactual.series.span import span_note
 from ...figures.animation import write_animation
 from ...figures.film_strip import draw_film_strip
@@ -57,6 +57,7 @@ def write_counterfactual(
         reached=reached,
         distance_limit=FAR_LATENT,
         region_is_given=region is not None,
+        flip_is_shown=shows_flip(series, answer.turning_point),
         notes=[note] if note else (),
     )
     if not speaks:
