@@ -247,7 +247,7 @@ def test_a_plain_chain_is_described_by_its_parts_and_read_by_its_content(file, t
 )
 def test_intensities_are_prepared_as_described(flags, expected, tmp_path, capsys):
     base = ("--network", "torch.nn.Sequential", "--argument", f"args={json.dumps(CHAIN)}", "--input-size", "24,24")
-    _, model = described_network(tmp_path, chain(), *base, *flags)
+    _, model = described_network(tmp_path, chain(), *base, *flags, "--axis-order", "columns_first")
     values = np.random.default_rng(0).normal(0, 100, (24, 24, 1)).astype(np.float32)
     values[:6] = 0
     found = preprocess(Volume(values, Grid(values.shape, np.eye(4))), model.preprocessing()).tensor[0].numpy()
