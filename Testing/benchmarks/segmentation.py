@@ -46,6 +46,10 @@ from xaiengine.attribution.runner import run_method
 from xaiengine.attribution.window_case import WindowCase
 from xaiengine.attribution.window_forward import CachedPrediction, WindowedForward
 from xaiengine.core.errors import XAIError
+from xaiengine.evaluation.check_names import CHECK_NAMES
+from xaiengine.evaluation.evaluating import Evaluator
+from xaiengine.evaluation.evaluation_budget import Effort
+from xaiengine.evaluation.verdict import verdict_line
 from xaiengine.inference.segmentation_preparation import predict_scan
 from xaiengine.inference.window_layout import lay_windows
 from xaiengine.inference.window_output import WindowNetwork
@@ -274,6 +278,25 @@ def planted() -> None:
     )
 
 
+def evaluated() -> None:
+    """The checks of evaluate-explanation on the planted cue, with what a random map and an edge filter reach."""
+    network = trained_network()
+    scan = cue_scan(np.random.default_rng(77), True)
+    effort = Effort(steps=16, orders=5, subsets=60, perturbations=80, draws=2, models=2, seeds=2, tile=4)
+    for name in ("integrated_gradients", "occlusion", "hirescam", "iba", "guided_backpropagation"):
+        job = explaining(network, scan, samples=8, occlusion_mm=4.0, steps=16)
+        values = map_of(job, name)
+        truth = (scan.ball | scan.cue)[None]
+        found = Evaluator(job, values[None], effort, method=METHODS[name], truth=truth).run(list(CHECK_NAMES))
+        print(f"\n{'check':<20} {'value':>8} {'error':>8} {'random':>8} {'edges':>8}  threshold   result")
+        for check in found.checks:
+            row = check.row()
+            numbers = [row[key] for key in ("value", "error", "random map", "edge map")]
+            cells = " ".join(f"{'' if number is None else f'{number:.3f}':>8}" for number in numbers)
+            print(f"{check.name:<20} {cells}  {row['threshold']:<10} {row['result']}")
+        print(verdict_line(METHODS[name].title, found.checks), flush=True)
+
+
 def large() -> None:
     """256 x 256 x 160 voxels, windows of 96, a target that touches every window: estimate, time taken, memory."""
     import resource
@@ -324,6 +347,7 @@ PARTS = {
     "captum": against_captum,
     "tail": tails,
     "planted": planted,
+    "evaluated": evaluated,
     "large": large,
 }
 
