@@ -64,8 +64,9 @@ class _Watch(TorchFunctionMode):
 
     def _places(self, weights: Tensor) -> Layout | None:
         """The layout of the innermost open module, or of one around it, that the keys fit."""
-        for name in reversed(self.open):
-            for known in (name, *[other for other in self.layouts if other.startswith(name + ".")]):
+        for name in (*reversed(self.open), ""):  # the network itself has no name
+            inside = name + "." if name else ""
+            for known in (name, *[other for other in self.layouts if other.startswith(inside)]):
                 layout = self.layouts.get(known)
                 if layout is not None and _fits(layout, weights):
                     return layout
