@@ -137,7 +137,8 @@ def _propagated(found: list[_Matrix], gradients: Any, sizes: tuple, kind: str) -
     for item, gradient in zip(found, gradients):
         weights = item.weights.detach().float()
         gradient = torch.zeros_like(weights) if gradient is None else gradient.float()
-        step = weigh(weights, gradient).flatten(1, -3).mean(1)
+        step = weigh(weights, gradient)
+        step = step.reshape(len(step), -1, *step.shape[-2:]).mean(1)  # over heads, where there are any
         eye = torch.eye(step.shape[-1], device=step.device).expand_as(step)
         if kind == "rollout":
             step = 0.5 * (step + eye)
