@@ -140,7 +140,7 @@ def test_upsampling_goes_edge_to_edge():
 def test_default_layers_spread_over_depth():
     network, inputs = seeded(SmallClassifier, 2), images((1, 1, 16, 16))
     assert default_layers(network, network, images((1, 1, 48, 48))) == ["late"]
-    assert default_layers(network, network, inputs) == ["early"]  # none has ten cells: the finest
+    assert default_layers(network, network, inputs) == ["middle.1"]  # none has ten cells: the finest
     assert default_layers(network, network, inputs, 2) == ["middle.1", "late"]
     assert spatial_layers(network, network, inputs)["early"] == (8, 8)
 

@@ -70,7 +70,7 @@ def explain(
     top_k: int = 1,
     slices: str | int = "confident",
     most_slices: int = 32,
-    baseline: str | float | Volume = "blurred",
+    baseline: str | float | Volume = "auto",
     roi: Any = None,
     regions: Any = None,
     layers: str | Sequence[str] = (),
@@ -96,7 +96,8 @@ def explain(
             ``log-odds`` (segmentations); chosen by the engine if empty.
         top_k: explain the sum of so many highest classes.
         slices: for models of slices: ``confident``, ``highest``, ``all``, or a number; at most ``most_slices``.
-        baseline: ``blurred``, ``mean`` or ``zero``, a value in the network's input, or another scan.
+        baseline: ``auto`` (the first that takes the answer away; ``blurred`` for segmentations), ``blurred``,
+            ``mean``, ``minimum`` or ``zero``, a value in the network's input, or another scan.
         roi: region to which occlusion is limited: a segmentation, or a boolean array on the scan's grid.
         regions: structures that ablation, Shapley values, KernelShap and LIME take for regions.
         layers: of class activation maps, layer methods and bottlenecks; chosen by the engine if empty.
@@ -150,9 +151,10 @@ def _baseline(baseline: str | float | Volume) -> dict[str, Any]:
         return {"baseline": "scan", "baseline_value": 0.0, "baseline_scan": baseline}
     if isinstance(baseline, (int, float)):
         return {"baseline": "constant", "baseline_value": float(baseline), "baseline_scan": None}
-    if baseline not in ("blurred", "mean", "zero"):
+    if baseline not in ("auto", "blurred", "mean", "minimum", "zero"):
         raise OptionError(
-            f"There is no baseline {baseline!r}.", "Choose blurred, mean or zero, a number, or another scan."
+            f"There is no baseline {baseline!r}.",
+            "Choose auto, blurred, mean, minimum or zero, a number, or another scan.",
         )
     return {"baseline": baseline, "baseline_value": 0.0, "baseline_scan": None}
 

@@ -13,6 +13,7 @@ from ..attribution.baselines import BaselineKind, baseline_like
 from ..attribution.bottleneck.information import own_statistics
 from ..attribution.bottleneck.reference_store import find_statistics
 from ..attribution.bottleneck.statistics import ReferenceStatistics
+from ..attribution.case_advice import advised
 from ..attribution.feature_maps import default_layers, spatial_layers
 from ..attribution.forward import RowByRow
 from ..attribution.whole_case import WholeCase
@@ -34,7 +35,7 @@ class PredictionSettings:
     own grid; ``baseline_scan`` serves the baseline ``scan``."""
 
     layers: tuple[str, ...] = ()
-    baseline: BaselineKind = "blurred"
+    baseline: BaselineKind = "auto"
     baseline_value: float = 0.0
     baseline_scan: Volume | None = None
     roi: np.ndarray | None = None
@@ -60,7 +61,7 @@ def prediction_case(
     network, select_output = model.network, model.select_output
     if not model.capabilities.free_batch:
         network, select_output = RowByRow(network, select_output), lambda output: output
-    return WholeCase(
+    case = WholeCase(
         network=network,
         target=target,
         inputs=inputs,
@@ -78,6 +79,7 @@ def prediction_case(
         progress=progress,
         capabilities=model.capabilities,
     )
+    return advised(case, settings.baseline == "auto", warn)
 
 
 def chosen_layers(view: ScanView, row: torch.Tensor, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -98,7 +100,8 @@ def chosen_layers(view: ScanView, row: torch.Tensor, names: Sequence[str]) -> tu
         spread = default_layers(forward, network, row, 3)
     except ModelError:  # methods that need a layer will say so
         return [], []
-    own = [name for name in model.layers if name]
+    known = spatial_layers(forward, network, row)
+    own = [name for name in model.layers if name in known]
     return deepest, [own[0], *[name for name in spread if name != own[0]][-2:]] if own else spread
 
 
@@ -121,7 +124,8 @@ class StatisticsOfScan:
             return found
         self._warn(
             f"There are no reference statistics for {layer} of {model.name}; the scan's own were used, so bits are "
-            "approximate. The task fit-reference makes them from a folder of scans."
+            "not quantitative: they cannot be compared between scans. The task fit-reference makes them from a "
+            "folder of healthy scans."
         )
         count = len(self._view.samples)
         chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_REFERENCE_SLICES)).round().astype(int))

@@ -26,7 +26,7 @@ from .bottleneck.settings import Direction
 from .bottleneck.statistics import ReferenceStatistics
 from .cam import original_cam, record_layers, upsample
 from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Remembering, some_layer
-from .feature_maps import require_maps
+from .feature_maps import coarse_note, require_maps
 from .forward import Attribution, TargetForward
 from .placement import placed
 from .regions import supervoxels
@@ -209,7 +209,8 @@ class WholeCase(Remembering):
         voxels = placed(cells, self.cells(layer), self.voxels)[:, None]
         if amounts:
             voxels = voxels * (cells[0].numel() / voxels[0, 0].numel())
-        return replace(found, map=voxels, layer=layer)
+        note = coarse_note(layer, cells.shape[1:], self.voxels)
+        return replace(found, map=voxels, layer=layer, notes=(*found.notes, note) if note else found.notes)
 
     def on_input(self, found: Attribution) -> torch.Tensor:
         return found.map
@@ -218,7 +219,9 @@ class WholeCase(Remembering):
 
     def bits(self, settings: Any, direction: Direction) -> Attribution:
         layer = some_layer(self.bottleneck_layers)[0]
-        return replace(information(self._request(settings, direction), layer, self.inputs), layer=layer)
+        found = information(self._request(settings, direction), layer, self.inputs)
+        figures = {**found.convergence, **self.statistics(layer).figures}
+        return replace(found, layer=layer, convergence=figures)
 
     def multilayer_bits(self, settings: Any) -> Attribution:
         return multilayer_information(

@@ -19,7 +19,7 @@ from ..forward import Attribution
 from ..placement import placed_sum
 from .bottleneck import BottleneckSettings, explain_rows
 from .objectives import Binary, CrossEntropy, KeepValue, Maximise, Objective, ReachLabel
-from .statistics import ReferenceStatistics, StatisticsAccumulator
+from .statistics import OWN_SCAN, ReferenceStatistics, StatisticsAccumulator
 
 RegressionLoss = Literal["keep", "label", "maximise"]
 Gate = Literal["energy", "quantile"]
@@ -315,4 +315,5 @@ def own_statistics(
                     found.add(activation, mirrored=axis > 1)
     finally:
         hook.remove()
-    return found.finish(after_relu=lowest >= 0, activity_threshold=0.0)
+    finished = found.finish(after_relu=lowest >= 0, activity_threshold=0.0)
+    return replace(finished, metadata={**finished.metadata, OWN_SCAN: "yes"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from ...targets.segmentation_targets import OutputForm, SegmentationTarget, voxe
 from ..feature_maps import spatial_layers
 from ..forward import Attribution
 from .bottleneck import BottleneckMap, BottleneckSettings, explain_rows
-from .statistics import ReferenceStatistics, StatisticsAccumulator
+from .statistics import OWN_SCAN, ReferenceStatistics, StatisticsAccumulator
 
 MOST_STATISTICS_WINDOWS = 48
 KEPT_DICE = 0.5
@@ -218,7 +218,8 @@ def own_statistics(module: WindowNetwork, windows: WindowedModel, image: Tensor,
                 mirrored = False
     finally:
         handle.remove()
-    return gathered.finish()
+    finished = gathered.finish()
+    return replace(finished, metadata={**finished.metadata, OWN_SCAN: "yes"})
 
 
 @torch.no_grad()

@@ -26,6 +26,9 @@ FEW_SCANS = 50
 _FORMAT = "xaiengine-reference-statistics-1"
 
 
+OWN_SCAN = "of the explained scan itself"
+
+
 @dataclass(frozen=True)
 class ReferenceStatistics:
     """Mean, standard deviation and activity of a layer's neurons over reference images.
@@ -62,6 +65,19 @@ class ReferenceStatistics:
             error = 1 / math.sqrt(2 * (self.scans - 1))
             return f"{text}; the spread between scans is known to about {error:.0%}, so bits are approximate."
         return f"{text}; how much scans differ from each other is not known, so bits are approximate."
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What a bottleneck's result records of the noise that it drew.
+
+        ``bits_quantitative`` is 0 for statistics of the explained scan itself: they carry the answer.
+        """
+        return {
+            "reference_samples": float(self.samples),
+            "reference_scans": float(self.scans),
+            "reference_per_position": float(self.scope == "position"),
+            "bits_quantitative": float(OWN_SCAN not in self.metadata),
+        }
 
     def broadcast(self, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(mean, std, active) as float32 that broadcast against rows of shape (C, *cells).

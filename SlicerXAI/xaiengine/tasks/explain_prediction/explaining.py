@@ -13,6 +13,7 @@ from ...attribution.baselines import baseline_like
 from ...attribution.bottleneck.information import own_statistics
 from ...attribution.bottleneck.reference_store import find_statistics
 from ...attribution.bottleneck.statistics import ReferenceStatistics
+from ...attribution.case_advice import advised
 from ...attribution.estimate import estimate, memory_warning
 from ...attribution.explanation import Explanation
 from ...attribution.feature_maps import default_layers, spatial_layers
@@ -82,7 +83,7 @@ def make_case(
     network, select_output = model.network, model.select_output
     if not model.capabilities.free_batch:
         network, select_output = RowByRow(network, select_output), lambda output: output
-    return WholeCase(
+    case = WholeCase(
         network=network,
         target=target,
         inputs=inputs,
@@ -100,6 +101,7 @@ def make_case(
         progress=progress,
         capabilities=model.capabilities,
     )
+    return advised(case, options.baseline == "auto", warn)
 
 
 def _layers(view: ScanView, row: torch.Tensor, names: list[str] | None) -> tuple[list[str], list[str]]:
@@ -144,7 +146,8 @@ class _Statistics:
             return found
         self._warn(
             f"There are no reference statistics for {layer} of {model.name}; the scan's own were used, so bits are "
-            "approximate. The task fit-reference makes them from a folder of scans."
+            "not quantitative: they cannot be compared between scans. The task fit-reference makes them from a "
+            "folder of healthy scans."
         )
         count = len(self._view.samples)
         chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_REFERENCE_SLICES)).round().astype(int))

@@ -54,8 +54,12 @@ class ExplainPredictionOptions(MethodOptions, ExplainedOutputOptions, Prediction
         "logit", "Score", "What of a class is explained by methods other than the bottlenecks.", advanced=True
     )
     layers: list[str] = option([], "Layers", "Layers by name; chosen automatically if empty.", advanced=True)
-    baseline: Literal["blurred", "mean", "zero", "constant", "scan"] = option(
-        "blurred", "Baseline", "What stands for no information.", group="Baseline"
+    baseline: Literal["auto", "blurred", "mean", "minimum", "zero", "constant", "scan"] = option(
+        "auto",
+        "Baseline",
+        "What stands for no information; auto takes the first of blurred, mean and minimum (air) that takes the "
+        "prediction away.",
+        group="Baseline",
     )
     baseline_value: float = baseline_value()
     regions_from: Literal["supervoxels", "segments"] = option(
