@@ -44,6 +44,11 @@ def test_an_answer_that_nothing_takes_away_is_reported():
     assert "No baseline takes the constant away" in text
 
 
+def test_an_answer_that_every_baseline_raises_is_reported():
+    found, text = effective_baseline(lambda inputs: -brightest(inputs), BALL, "darkness")
+    assert found.shape == BALL.shape and "No baseline takes the darkness away" in text
+
+
 class Brightness(nn.Module):
     def forward(self, inputs):
         value = inputs.flatten(1).amax(1)

@@ -78,7 +78,8 @@ def effective_baseline(
     after = {kind: values(candidate).float() for kind, candidate in kinds.items()}
     falls = {kind: float(_change(before, value, rises)) for kind, value in after.items()}
     most, scale = max(falls.values()), float(before.abs().mean())
-    taken = next(kind for kind in kinds if falls[kind] >= ENOUGH * most)
+    wanted = ENOUGH * most if most > 0 else most
+    taken = next(kind for kind in kinds if falls[kind] >= wanted)
     told = ", ".join(f"{kind} {float(value.mean()):.3g}" for kind, value in after.items())
     if most <= UNCHANGED * scale:
         text = (
