@@ -24,12 +24,15 @@ from ...attribution.runner import run_methods
 from ...attribution.whole_case import WholeCase, check_needs
 from ...core.errors import ModelError, OptionError
 from ...core.progress import Progress
+from ...inference.patches import centers_of, patch_size, view_patches
 from ...inference.preprocessing import preprocess
 from ...inference.scan_view import ScanView, choose_rows, scan_output
 from ...io.resample import resample
 from ...io.segmentation import Segmentation
 from ...io.segmentation_files import read_segmentation
+from ...io.volume import Volume
 from ...io.volume_files import read_volume
+from ...models.explained_model import ExplainedModel
 from ...targets.targets import Target, choose_target
 
 if TYPE_CHECKING:
@@ -192,6 +195,18 @@ def _given_regions(
     for number, segment in enumerate(segments.segments, start=1):
         labels[segments.mask(segment)] = number
     return view.rows_of(view.brought(labels, segments.grid, nearest=True), rows)
+
+
+def patches_of(
+    scan: Volume, model: ExplainedModel, options: ExplainPredictionOptions, check: Callable[[], None]
+) -> ScanView:
+    """The scan seen by a model of patches, at the place that the options name."""
+    size = patch_size(model, options.patch_size)
+    segments = read_segmentation(options.segments).on_grid(scan.grid) if options.segments else None
+    spacing = preprocess(scan, model.preprocessing()).grid.spacing if options.at == "box" else scan.grid.spacing
+    size_mm = [count * step for count, step in zip(size, spacing)]
+    centers = centers_of(options.at, options.where, segments, scan, size_mm)
+    return view_patches(scan, model, centers, size, check)
 
 
 def explain(

@@ -46,6 +46,21 @@ class PredictionInputs(TaskOptions):
     )
     channels: list[str] = channels_option()
     series: str = series_option()
+    at: Literal["", "point", "box", "segment", "sliding"] = option(
+        "",
+        "Patch at",
+        "For models of 3D patches: where patches are cut from the scan. Empty gives the model the whole scan.",
+        group="Patches",
+    )
+    where: str = option(
+        "",
+        "Where",
+        "Point R,A,S in mm or a markups file; box R,A,S,R,A,S; the name of a segment (all segments if empty).",
+        group="Patches",
+    )
+    patch_size: list[int] = option(
+        [], "Patch size", "Of patches, three numbers of voxels; the model's own if empty.", group="Patches"
+    )
     methods: list[str] = methods_option(["iba"], "classification")
 
 

@@ -50,14 +50,17 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         from ...inference.scan_view import view_scan
         from ...lesions.lungs.lungs_alone import lungs_alone
         from ...models.provenance import model_provenance
-        from .explaining import explain
+        from .explaining import explain, patches_of
         from .writing import write_explained
 
         context.progress.stage("Preparing")
         model = context.session.model(options.model, context.device, context.trust_model)
         check = context.progress.check
         scan = interruptibly(check, read_for_model, model, options.volume, options.channels, options.series)
-        view = view_scan(scan, model, check, shown_part=lungs_alone)
+        if options.at:
+            view = patches_of(scan, model, options, check)
+        else:
+            view = view_scan(scan, model, check, shown_part=lungs_alone)
         found = explain(
             view, options, seed=context.seed, progress=context.progress, warn=context.warn, expect=context.expect
         )
