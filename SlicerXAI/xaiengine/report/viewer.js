@@ -99,7 +99,7 @@
     var mm = data.mm;
     var text = scene.sides ? side(mm[0], "RL") + ", " + side(mm[1], "AP") + ", " + side(mm[2], "SI") + " mm" : "";
     (data.values || []).forEach(function (item, number) {
-      if (number === 0) text += (text ? "; " : "") + "scan " + short(item.value) + " " + scene.scan.unit;
+      if (number === 0) text += (text ? "; " : "") + ("scan " + short(item.value) + " " + scene.scan.unit).trim();
       else if (layers.map && nv.volumes[number] === layers.map) text += "; map " + short(item.value) + " " + scene.maps[current].unit;
       else if (layers.segments && nv.volumes[number] === layers.segments && item.value > 0)
         text += "; " + (scene.segments.names[Math.round(item.value) - 1] || "");
