@@ -104,6 +104,14 @@ def test_the_answer_comes_first_in_words(folder, capsys):
     assert "report.html" in capsys.readouterr().err
 
 
+def test_a_grade_of_covid_is_not_given_to_other_diseases(folder):
+    result = read_result_folder(folder).result
+    changed(result, folder, values={**result.values, "severity": "CT-1"})
+    assert "CT-1" not in page_of(write_report(folder, with_scan=False)).text
+    changed(result, folder, values={**result.values, "severity": "COVID-19 CT extent, CT-1 of 0-4"})
+    assert page_of(write_report(folder, with_scan=False)).text.count("COVID-19 CT extent, CT-1 of 0-4") == 2
+
+
 def test_a_page_asks_nothing_of_the_network(folder):
     page = page_of(write_report(folder))
     assert page.sources and all(source.startswith("data:") for source in page.sources)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from .style import DIVERGING, Theme, burn_in, new_figure, save_figure, theme_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ..counterfactual.series.series import Series
 
@@ -35,8 +36,12 @@ def shown_frames(count: int, base: int) -> list[int]:
     return sorted({*np.linspace(0, count - 1, MOST_COLUMNS - 1).round().astype(int).tolist(), base})
 
 
-def draw_film_strip(
-    path: Path,
+def draw_film_strip(path: Path, *arguments: Any, **settings: Any) -> Path:
+    """Write the picture of :func:`film_strip`, PNG or SVG by the extension."""
+    return save_figure(film_strip(*arguments, **settings), path)
+
+
+def film_strip(
     scan: torch.Tensor,
     series: Series,
     shown: torch.Tensor,
@@ -48,8 +53,8 @@ def draw_film_strip(
     unit: float,
     unit_name: str,
     theme: str = "dark",
-) -> Path:
-    """Write the picture, PNG or SVG by the extension; every generated image bears the word SYNTHETIC.
+) -> Figure:
+    """A series as a figure; every generated image bears the word SYNTHETIC.
 
     ``scan`` (C, S, S) is the explained image, ``own`` the shown prediction for it, ``shown`` (n,) those for the
     frames; ``unit`` is the scan's unit per image unit.
@@ -96,7 +101,7 @@ def draw_film_strip(
     bar.ax.tick_params(colors=colors_of.text, labelsize=7)
     _curve(figure.add_subplot(layout[2, 1:]), series, shown, own, answer_name, decision, colors_of, accent)
     figure.text(0.012, 0.955, title, color=colors_of.text, fontsize=12, weight="bold", va="center")
-    return save_figure(figure, path)
+    return figure
 
 
 def _show(axes: Axes, picture: np.ndarray) -> None:

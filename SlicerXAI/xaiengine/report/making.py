@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -96,7 +97,7 @@ def _section(found: ResultFolder, titles: Callable[[str], tuple[str, str, Mappin
     values = [
         (words_of(key, declared), value)
         for key, value in result.values.items()
-        if key not in _INTERNAL_VALUES and value is not None
+        if key not in _INTERNAL_VALUES and value is not None and not _is_bare_grade(key, value)
     ]
     verdict = next((item for item in found.artifacts("text") if item.role == "verdict"), None)
     texts = [
@@ -119,6 +120,11 @@ def _section(found: ResultFolder, titles: Callable[[str], tuple[str, str, Mappin
         card=model_card(result.provenance),
         provenance=provenance_rows(result.provenance, found.inputs) if result.provenance else (),
     )
+
+
+def _is_bare_grade(key: str, value: Any) -> bool:
+    """A class CT-0 to CT-4 grades COVID-19 alone; without that word it would be read as a grade of any disease."""
+    return key == "severity" and re.fullmatch(r"CT-[0-4]", str(value)) is not None
 
 
 def _pictures(found: ResultFolder) -> list[Picture]:

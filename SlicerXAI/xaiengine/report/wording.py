@@ -34,7 +34,7 @@ NAMES = {
     "speaks": ("The reconstruction is valid for this scan", ""),
     "spearman": ("Rank correlation of shift and prediction", ""),
     "reference_dice": ("Overlap with the reference (Dice)", ""),
-    "reference_volume_error_percent": ("Volume against the reference", "%"),
+    "reference_volume_error_percent": ("Larger than the reference by", "%"),
     "outside_reference_ml": ("Found outside the reference", "mL"),
     "reference_ml": ("Volume of the reference", "mL"),
     "in_lesions_percent": ("Part of the map that lies in the reported lesions", "%"),
