@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets import UNet
+from torch import nn
 from xaiengine.core.errors import InputError, ModelError, TrustError
 from xaiengine.core.options import TaskOptions, option
 from xaiengine.io.segmentation_files import read_segmentation
@@ -140,3 +141,20 @@ def test_numbers_are_taken_for_choices_that_are_spelled_as_numbers():
     for wrong in ({"size": 48}, {"size": True}, {"sizes": [3]}):
         with pytest.raises(ValueError, match="size"):
             Sizes(**wrong)
+
+
+def test_the_remedy_for_a_class_of_ones_own_works(tmp_path):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    path = tmp_path / "net.pth"
+    torch.save(network.state_dict(), path)
+    path.with_suffix(".json").write_text(json.dumps({"network": {"_target_": "mine.Net"}, "input_size": [16, 16]}))
+    with pytest.raises(ModelError, match="not known") as refused:
+        load_model(path, trust=True)
+    assert '"code": "net.py"' in refused.value.remedy
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    content = {"network": {"_target_": "Net"}, "code": "net.py", "spatial_dims": 2, "input_size": [16, 16]}
+    path.with_suffix(".json").write_text(json.dumps(content))
+    assert len(load_model(path, trust=True).labels) == 2

@@ -112,6 +112,7 @@ def _load_weights(path: Path, trust: bool) -> ExplainedModel:
         if trust:
             raise ModelError(
                 f"{error.message} Which Python file defines its class is not known.",
-                "Name that file: --trust-model FILE.py",
+                'Put that file beside the weights and name it in their description ("code": "net.py"), for example '
+                "with describe-model --code net.py.",
             ) from error
         raise TrustError(error.message, f"{error.remedy or TRUST_REMEDY}") from error
