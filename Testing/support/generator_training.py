@@ -37,7 +37,7 @@ def brightness(images: torch.Tensor) -> torch.Tensor:
     return 10 * images.mean((1, 2, 3)) + 4
 
 
-def trainer(kind: str = "joint", steps: int = STEPS, **more: object) -> GeneratorTrainer:
+def trainer(kind: str = "joint", steps: int = STEPS, device: str = "cpu", **more: object) -> GeneratorTrainer:
     """``joint`` with an encoder and a score, ``adversarial`` from noise with everything that has a state."""
     torch.set_num_threads(1)
     joint = kind == "joint"
@@ -63,7 +63,7 @@ def trainer(kind: str = "joint", steps: int = STEPS, **more: object) -> Generato
         **more,
     }
     target = ScoreTarget(brightness, -2.0, 2.0) if joint else None
-    made = GeneratorTrainer(shape, TrainingSettings(**settings), TrainingImages(disks()), target)
+    made = GeneratorTrainer(shape, TrainingSettings(**settings), TrainingImages(disks()), target, device)
     made.augmentation.probability = 0.5
     return made
 
