@@ -47,6 +47,8 @@ def sortArguments(task: Mapping[str, Any], arguments: Mapping[str, Any]) -> Task
     :raises NodeError: a node of a kind that the argument does not take.
     """
     fields = {item["name"]: item for item in task["options"]}
+    former = task.get("former_names", {})
+    arguments = {former.get(name, name): value for name, value in arguments.items()}
     # Scripts and scenes of earlier versions call some arguments by other names.
     former = task.get("former_names") or {}
     arguments = {former.get(name, name): value for name, value in arguments.items()}
@@ -141,9 +143,9 @@ def _option(item: Mapping[str, Any], value: Any) -> Any:
 
 def _member(item: Mapping[str, Any], part: Any) -> Any:
     """Return an entry of a list; hyphens, underscores and letter case make no difference, as in the engine."""
-    known = {_plain(choice) for choice in item["choices"]}
+    known = {_plain(choice): choice for choice in item["choices"]}
     if known and _plain(part) not in known:
-        near = difflib.get_close_matches(_plain(part), known, n=1)
+        near = [known[plain] for plain in difflib.get_close_matches(_plain(part), known, n=1)]
         text = _("{name} cannot hold {value}.").format(name=item["name"], value=repr(part))
         raise ArgumentError(text, _withHint(_choicesOf(item), near))
     return part
@@ -171,7 +173,7 @@ def _number(item: Mapping[str, Any], value: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
-    return str(value).strip().lower().replace("-", "_")
+    return "".join(letter for letter in str(value).strip().lower() if letter not in " -_")
 
 
 def _text(values: Sequence[Any]) -> str:

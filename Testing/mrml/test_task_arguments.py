@@ -49,7 +49,7 @@ def test_a_single_node_is_a_folder_of_one(a_scan):
         ({"metods": ["iba"]}, "no argument called metods. Did you mean methods?"),
         ({"volume": None}, "needs volume and model"),
         ({"score": "odds"}, "score cannot be 'odds'. Choose from logit, probability, log_probability"),
-        ({"methods": ["grad-cam"]}, "methods cannot hold 'grad-cam'. Did you mean gradcam"),
+        ({"methods": ["grad-kam"]}, "methods cannot hold 'grad-kam'. Did you mean gradcam"),
         ({"top_k": 0}, "top_k cannot be 0. Give a whole number from 1 up to 50"),
         ({"top_k": 1.5}, "top_k takes a whole number; found 1.5"),
         ({"noise": "much"}, "noise takes a number; found 'much'"),
@@ -65,8 +65,14 @@ def test_what_does_not_fit_is_named_with_what_would(prediction, arguments, said)
 
 
 def test_hyphens_and_case_do_not_matter_in_lists(a_scan, prediction):
-    given = {"volume": a_scan, "model": "m", "methods": ["Multilayer-IBA", "occlusion"]}
-    assert sortArguments(prediction, given).options["methods"] == ["Multilayer-IBA", "occlusion"]
+    given = {"volume": a_scan, "model": "m", "methods": ["Multilayer-IBA", "grad-cam"]}
+    assert sortArguments(prediction, given).options["methods"] == ["Multilayer-IBA", "grad-cam"]
+
+
+def test_former_names_of_options_still_serve_in_scripts(a_scan):
+    task = findTask("explain-segmentation")
+    given = {"volume": a_scan, "model": "m", "block": 6.0, "batch": 2}
+    assert sortArguments(task, given).options == {"occlusion_mm": 6.0, "batch_size": 2}
 
 
 def test_a_node_of_another_kind_is_refused_by_name(scene, prediction):
