@@ -106,7 +106,6 @@ def describe_task(task: Task) -> dict[str, Any]:
         "description": task.description,
         "needs_model": task.needs_model,
         "former_names": dict(task.Options.former_names),
-        "former_names": dict(task.Options.former_names),
         "options": [asdict(field) for field in option_fields(task.Options)],
         "outputs": [asdict(item) for item in task.outputs],
         "values": [asdict(item) for item in task.values],
