@@ -196,6 +196,12 @@ def test_a_resnets_map_of_a_picture_equals_captum_on_the_same_tensor(tmp_path):
     assert result.status == "finished", result.error
     item = next(artifact for artifact in result.artifacts if artifact.kind == "volume")
     found = read_volume(tmp_path / "out" / item.file)
+    with Image.open(tmp_path / "out" / "overlay.png") as overlay:
+        assert overlay.size == (48, 40)
+        colored = np.asarray(overlay).astype(int)
+    strongest = np.unravel_index(np.abs(expected).argmax(), expected.shape)
+    red, _, blue = colored[strongest]
+    assert (red > blue) == (expected[strongest] > 0)
     assert found.grid.same_as(read_volume(tmp_path / "x.png", True).grid)
     np.testing.assert_allclose(found.array[..., 0].T, expected, atol=1e-5)
 

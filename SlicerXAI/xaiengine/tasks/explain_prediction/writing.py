@@ -11,6 +11,7 @@ from ...attribution.explanation import Explanation
 from ...attribution.regions import region_table
 from ...attribution.units import named_unit
 from ...evaluation.agreement import Agreement, agreement
+from ...figures.overlay import draw_overlay
 from ...figures.prediction_picture import display_window, draw_explanations
 from ...figures.three_planes import has_opposing
 from ...io.volume import Volume
@@ -58,6 +59,9 @@ def write_explained(found: Explained, context: Context, *, extra_maps: bool = Fa
     write_explained_voxels(asked, volume, context)
     for path in draw_explanations(context.output.path("picture.png"), volume, restored, caption, explained=asked):
         context.output.add("image", path.name, path.stem.replace("-", " "), path.stem)
+    if volume.grid.shape[2] == 1:
+        draw_overlay(context.output.path("overlay.png"), volume.array, restored[0].map)
+        context.output.add("image", "overlay.png", "overlay of the first map, pixel by pixel", "overlay")
     context.progress.advance()
     return _values(found, restored[0])
 
