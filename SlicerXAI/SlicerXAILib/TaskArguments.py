@@ -47,8 +47,6 @@ def sortArguments(task: Mapping[str, Any], arguments: Mapping[str, Any]) -> Task
     :raises NodeError: a node of a kind that the argument does not take.
     """
     fields = {item["name"]: item for item in task["options"]}
-    former = task.get("former_names", {})
-    arguments = {former.get(name, name): value for name, value in arguments.items()}
     # Scripts and scenes of earlier versions call some arguments by other names.
     former = task.get("former_names") or {}
     arguments = {former.get(name, name): value for name, value in arguments.items()}
