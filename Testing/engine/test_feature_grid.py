@@ -86,3 +86,10 @@ def test_tokens_lie_on_their_patches_and_attention_has_no_map():
     assert (grid.cells, grid.scale, grid.offset) == ((4, 4), (8.0, 8.0), (3.5, 3.5))
     with pytest.raises(ModelError, match="feature map"):
         feature_grid(network, "blocks.0.attn.drop_weights", torch.zeros(1, 1, 32, 32))
+
+
+def test_cells_are_measured_within_a_block_without_gradients_too():
+    network = nn.Sequential(conv(3, 2, 1), conv(3, 2, 1))
+    with torch.no_grad():
+        grid = feature_grid(network, "1", torch.rand(1, 1, 32, 32))
+    assert grid.measured and grid.scale == (4, 4) and grid.offset == (0, 0)

@@ -58,9 +58,10 @@ def feature_grid(network: nn.Module, layer: str | nn.Module, inputs: Tensor) -> 
         return tokens
     try:
         twin = even_twin(network)
-        gradient_of = _cell_gradients(twin, find_layer(twin, name), torch.ones(1, *inputs.shape[1:]))
-        cells = gradient_of.cells
-        measured = [_measure_axis(gradient_of, axis, sizes[axis]) for axis in range(len(sizes))]
+        with torch.enable_grad():  # whoever asks may be within a block without gradients
+            gradient_of = _cell_gradients(twin, find_layer(twin, name), torch.ones(1, *inputs.shape[1:]))
+            cells = gradient_of.cells
+            measured = [_measure_axis(gradient_of, axis, sizes[axis]) for axis in range(len(sizes))]
     except (RuntimeError, ValueError, TypeError, IndexError):
         measured = [None] * len(sizes)
     if not any(item is None for item in measured):
