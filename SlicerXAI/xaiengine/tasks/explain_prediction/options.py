@@ -46,10 +46,10 @@ class PredictionInputs(TaskOptions):
     )
     channels: list[str] = channels_option()
     series: str = series_option()
-    at: Literal["", "point", "box", "segment", "sliding"] = option(
-        "",
+    at: Literal["whole", "point", "box", "segment", "sliding"] = option(
+        "whole",
         "Patch at",
-        "For models of 3D patches: where patches are cut from the scan. Empty gives the model the whole scan.",
+        "For models of 3D patches: where patches are cut from the scan; whole gives the model the scan itself.",
         group="Patches",
     )
     where: str = option(

@@ -57,7 +57,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         model = context.session.model(options.model, context.device, context.trust_model)
         check = context.progress.check
         scan = interruptibly(check, read_for_model, model, options.volume, options.channels, options.series)
-        if options.at:
+        if options.at != "whole":
             view = patches_of(scan, model, options, check)
         else:
             view = view_scan(scan, model, check, shown_part=lungs_alone)
