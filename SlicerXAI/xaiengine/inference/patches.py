@@ -58,7 +58,8 @@ def patch_size(model: ExplainedModel, wanted: Sequence[int] = ()) -> tuple[int, 
     """
     if model.spatial_dims != 3 or model.task == "segmentation":
         raise ModelError(
-            f"The model {model.name} does not classify three-dimensional patches.", "Leave the option Patch at (--at) at whole."
+            f"The model {model.name} does not classify three-dimensional patches.",
+            "Leave the option Patch at (--at) at whole.",
         )
     size = tuple(wanted) or tuple(model.inferer.roi_size) or tuple(model.example_shape[2:])
     if len(size) != 3 or min(size) < 1:
