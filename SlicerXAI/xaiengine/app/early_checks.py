@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def check_early(options: TaskOptions, device: str, *, models: bool = True) -> No
             _check_file(Path(value).expanduser(), kind)
         elif models and name == "model":
             find_model(value)
-    if not DEVICE.fullmatch(device):
+    # Where torch is there already, it knows the devices: those of other makers have names of their own.
+    if not DEVICE.fullmatch(device) and "torch" not in sys.modules:
         raise OptionError(
             f"There is no kind of device called {device!r}.", "Use auto, cpu, cuda or cuda:N (N counts from 0)."
         )
