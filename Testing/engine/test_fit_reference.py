@@ -72,7 +72,7 @@ def test_statistics_equal_those_of_all_activations_at_once(cohort, model_folder,
     by_channel = truth.transpose(1, 0, 2, 3).reshape(truth.shape[1], -1)
     assert np.allclose(fitted.mean.numpy(), by_channel.mean(1), atol=1e-6)
     assert np.allclose(fitted.std.numpy(), np.maximum(by_channel.std(1, ddof=1), 0.01), atol=1e-5)
-    assert result.values == {"samples": 60, "scans_read": 3, "layers": LAYER}
+    assert result.values == {"samples": 60, "scans_read": 3, "fitted_layers": LAYER}
     assert (fitted.samples, fitted.scans) == (60, 3)
     # the channel of lesions answers in well under one cell in a hundred, and is heard all the same
     assert 0 < (by_channel[0] > 0).mean() < 0.01 and bool(fitted.active[0])
@@ -187,7 +187,7 @@ def test_statistics_of_every_kind_of_model(kind, tmp_path, monkeypatch):
         )
         result = run_job(job, session=session_with(model))
         assert result.status == "finished", result.error
-        assert result.values["scans_read"] == 3 and result.values["layers"] == ", ".join(layers)
+        assert result.values["scans_read"] == 3 and result.values["fitted_layers"] == ", ".join(layers)
         fitted = [find_statistics(model, layer) for layer in layers]
         assert [item.scope for item in fitted] == [statistics] * 2
         assert all(item.scans == 3 and item.samples == result.values["samples"] for item in fitted)
@@ -218,7 +218,7 @@ def test_layers_are_those_of_the_methods_and_can_lie_beside_the_model(kind, tmp_
     )
     result = run_job(job, session=session_with(model))
     assert result.status == "finished", result.error
-    layers = result.values["layers"].split(", ")
+    layers = result.values["fitted_layers"].split(", ")
     assert len(list(place.rglob("*.safetensors"))) == len(layers) and not (tmp_path / "cache").exists()
     assert all(find_statistics(model, layer) is not None for layer in layers)
     assert find_statistics(replace(model, digest="1" * 64), layers[0]) is None

@@ -306,7 +306,7 @@ def test_the_dissection_of_other_weights_or_layers_is_refused(dissected, tmp_pat
     result = explained(tmp_path, dissected, layer="head")
     assert result.status == "failed" and "layer units, not of head" in result.error.message
     result = explained(tmp_path, tmp_path / "absent.safetensors")
-    assert result.status == "failed" and "no file" in result.error.message
+    assert result.status == "failed" and "does not exist" in result.error.message
 
 
 def test_unknown_methods_are_refused(dissected, tmp_path):

@@ -244,7 +244,9 @@ def pictures_in(folder: Path, count: int, color: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(small.disks(max(count, 1))[:count]):
         pixels = image[0].numpy()
-        Image.fromarray(np.stack([pixels] * 3, -1) if color else pixels).save(folder / f"{number:03d}.png")
+        Image.fromarray(np.stack([pixels, pixels // 2, 255 - pixels], -1) if color else pixels).save(
+            folder / f"{number:03d}.png"
+        )
     return folder
 
 

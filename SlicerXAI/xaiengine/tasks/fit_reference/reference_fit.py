@@ -81,7 +81,7 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
         context.warn(first.warning)
     _write(statistics, rows, model, options.keep == "model", context)
     return Outcome(
-        values={"samples": first.samples, "scans_read": first.scans, "layers": ", ".join(statistics)},
+        values={"samples": first.samples, "scans_read": first.scans, "fitted_layers": ", ".join(statistics)},
         provenance={"model": model_provenance(model), "layers": list(statistics)},
     )
 

@@ -24,7 +24,7 @@ class FitReference(Task[FitReferenceOptions]):
     values = (
         ValueSpec("samples", "Samples", "Slices, windows or volumes that the statistics rest on.", "integer"),
         ValueSpec("scans_read", "Scans read", "Scans that could be used, the independent samples.", "integer"),
-        ValueSpec("layers", "Layers", "Layers that statistics were fitted of.", "string"),
+        ValueSpec("fitted_layers", "Fitted layers", "Layers that statistics were fitted of.", "string"),
     )
 
     def run(self, options: FitReferenceOptions, context: Context) -> Outcome:
