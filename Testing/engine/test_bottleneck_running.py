@@ -239,4 +239,4 @@ def test_activity_that_the_reference_never_showed_is_warned_of(cases):
     record, settings = Tail(model, "layer").record(images), BottleneckSettings(mode="reference")
     found = explain_rows(record, accumulator.finish(), CrossEntropy(labels), settings)
     assert any("hardly ever used" in warning for warning in found.warnings)
-    assert any("6 images" in warning for warning in found.warnings)
+    assert any("6 samples" in warning for warning in found.warnings)

@@ -116,7 +116,7 @@ def test_standardized_images_are_differentiated(tmp_path, generator):
         (image_model(), {"slice": "best"}, "not known"),
         (image_model(), {"method": "local", "refine": "plus"}, "refine"),
         (image_model(), {"direction": "9"}, "0 Logistic"),
-        (image_model(), {"directions": "absent.safetensors"}, "cannot be read"),
+        (image_model(), {"directions": "absent.safetensors"}, "does not exist"),
     ],
 )
 def test_bad_input_is_refused_with_a_remedy(tmp_path, generator, model, options, message):

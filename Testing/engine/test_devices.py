@@ -74,8 +74,9 @@ def assert_same_maps(first: dict[str, np.ndarray], second: dict[str, np.ndarray]
 
 
 def needs_what_this_network_lacks(name: str, dims: int) -> bool:
-    """Refused with a reason on this network, whose weights are all positive and which does not end in pooling."""
-    return name in ("cam", "guided_backpropagation", "deconvolution")
+    """Refused with a reason on this network: its weights are positive, it has neither a pooled end nor attention."""
+    attention = ("attention_rollout", "attnlrp", "gradient_attention", "legrad")
+    return name in ("cam", "guided_backpropagation", "deconvolution", *attention)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

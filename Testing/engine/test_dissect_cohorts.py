@@ -191,6 +191,7 @@ def test_folders_without_images_are_refused(tmp_path):
 
 
 def test_nothing_readable_is_an_error_with_the_last_reason(tmp_path):
-    (tmp_path / "a.nrrd").write_text("nothing", encoding="utf-8")
-    result = dissect(tmp_path / "out", tmp_path, built())
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.nrrd").write_text("nothing", encoding="utf-8")
+    result = dissect(tmp_path / "out", tmp_path / "images", built())
     assert result.status == "failed" and "None of the 1 images" in result.error.message

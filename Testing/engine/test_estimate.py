@@ -33,7 +33,7 @@ def test_of_a_prediction(tmp_path):
     scan = write_volume(tmp_path / "scan.nrrd", thorax(GRIDS["axial"], ()))
     session = session_with(model_of())
     few = estimate(tmp_path, "explain-prediction", "bright ball", scan, session, methods=["occlusion"])
-    many = estimate(tmp_path, "explain-prediction", "bright ball", scan, session, methods=["rise"], masks=100_000)
+    many = estimate(tmp_path, "explain-prediction", "bright ball", scan, session, methods=["rise"], masks=20_000)
     assert 0 < few["estimated_seconds"] < many["estimated_seconds"]
     assert few["estimated_memory_gb"] > 0
     assert "samples are explained" in few["estimate"]

@@ -14,6 +14,7 @@ import torch
 from host.bright_lesion import write_model
 from support.lesion_patients import LESION_AT, SHAPE, patient
 from xaiengine.app.run import run_job
+from xaiengine.core.folder_lock import LOCK_NAME
 from xaiengine.core.job import Job, read_result
 from xaiengine.io.grid import Grid
 from xaiengine.io.segmentation import Mask, Segmentation
@@ -250,7 +251,7 @@ def test_a_run_killed_half_way_leaves_no_artifact(scan, model_folder, tmp_path):
             break
     child.wait()
     left = [path.name for path in (tmp_path / "out").iterdir()]
-    assert all(name.startswith(".partial-") for name in left)
+    assert all(name.startswith((".partial-", LOCK_NAME)) for name in left)
     result = run_job(job(scan, model_folder, tmp_path / "out"))
     assert result.status == "finished"
     assert not any(path.name.startswith(".partial-") for path in (tmp_path / "out").iterdir())

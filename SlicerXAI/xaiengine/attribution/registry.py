@@ -122,6 +122,8 @@ class _Registry(Mapping[str, AttributionMethod]):
         """Counts registrations, so that options made from the methods can be made again."""
 
     def add(self, method: AttributionMethod) -> None:
+        if not type(method).__module__.startswith(f"{__package__}.methods."):
+            self._discover()  # so that a name that is taken is refused now, not when the others are found
         known = self._methods.get(method.name)
         if known is not None and type(known).__qualname__ != type(method).__qualname__:
             raise OptionError(f"There are two methods called {method.name!r}.", "Give the new one another name.")
