@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..network.layer_maps import known_layout
 from .cam import RECTIFIED, WEIGHTS, scaled
 from .case import Case, LayerMaps, some_layer, with_layers
 from .forward import Attribution
@@ -25,6 +26,7 @@ def class_activation(case: Case, name: str) -> Attribution:
             maps = case.features()[layer]
             cells = _weighted(name, maps)
             notes = _averaging_notes(maps.gradient, layer) if name == "gradcam" else ()
+        notes += _token_notes(case, layer)
         cells = cells.relu() if name in RECTIFIED else cells
         found.append(case.from_cells(layer, cells, Attribution(cells, unit="weighted activation", notes=notes)))
     return with_layers(found)
@@ -49,6 +51,16 @@ def _averaging_notes(gradient: torch.Tensor, layer: str) -> tuple[str, ...]:
     return (
         f"Grad-CAM at {layer} rests on {left:.1%} of the gradient: its mean over the cells is nearly 0, as "
         "instance normalization makes it. HiResCAM does not average.",
+    )
+
+
+def _token_notes(case: Case, layer: str) -> tuple[str, ...]:
+    layout = known_layout(case.network, layer, tuple(case.sample.shape[2:]))
+    if layout is None or layout.kind == "first":
+        return ()
+    return (
+        f"{layer} is a layer of tokens, where class activation maps often miss: on small transformers that look for a "
+        "planted cube Grad-CAM found 1 of 12, HiResCAM 8. Gradient-weighted attention and AttnLRP found all.",
     )
 
 
