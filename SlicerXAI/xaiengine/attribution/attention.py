@@ -100,7 +100,8 @@ def attention_map(forward: TargetForward, inputs: Tensor, kind: AttentionKind) -
                 "This method is for vision transformers; choose Grad-CAM, integrated gradients or a bottleneck.",
             )
         gradients = torch.autograd.grad(values.sum(), [item.weights for item in watch.found], allow_unused=True)
-    sizes, notes = tuple(inputs.shape[2:]), ()
+    sizes = tuple(inputs.shape[2:])
+    notes: tuple[str, ...] = ()
     if kind == "legrad":
         total = _local(watch.found, gradients, sizes, lambda a, g: g.clamp_min(0))
     else:

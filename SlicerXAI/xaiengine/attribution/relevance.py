@@ -269,7 +269,7 @@ def _constant_spread(func: Callable, args: tuple, kwargs: dict) -> Tensor:
 
 def _axes(func: Callable, values: Tensor, args: tuple, kwargs: dict) -> tuple[Tensor, list[int]]:
     if func is functional.layer_norm:
-        shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else None)
+        shape = kwargs["normalized_shape"] if "normalized_shape" in kwargs else args[1]
         return values, list(range(values.ndim - len(shape), values.ndim))
     if func is functional.instance_norm:
         return values, list(range(2, values.ndim))
@@ -329,5 +329,6 @@ def _multi_head(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
     mask = mask if mask is None or mask.dtype != torch.bool else ~mask
     if mask is not None and mask.ndim == 3:
         mask = mask.unflatten(0, (-1, heads))
-    mixed = plain_attention(*parts, attn_mask=mask).permute(2, 0, 1, 3).flatten(2)
+    query, key, value = parts
+    mixed = plain_attention(query, key, value, attn_mask=mask).permute(2, 0, 1, 3).flatten(2)
     return functional.linear(mixed, call["out_proj_weight"], call["out_proj_bias"]), None

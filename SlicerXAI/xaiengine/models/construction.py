@@ -87,7 +87,7 @@ def _counted_modules() -> Iterator[None]:
                 raise TrustError(f"The network would have more than {MOST_MODULES} modules.", TRUST_REMEDY)
         original(module, *args, **kwargs)
 
-    torch.nn.Module.__init__ = counting  # type: ignore[method-assign]
+    torch.nn.Module.__init__ = counting  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -144,14 +144,14 @@ def _remember(key: str) -> None:
 def _verdict(path: Path, size: int) -> dict[str, Any] | None:
     """What the confined process answers; None where none can be started."""
     gib = size / 2**30
-    request = {
+    request: dict[str, Any] = {
         "model": str(path),
         "paths": [str(Path(__file__).resolve().parents[2]), *sys.path],
         "memory": MEMORY_BYTES + MEMORY_FACTOR * size,
         "cpu_seconds": int(CPU_SECONDS + SECONDS_PER_GIB * gib),
     }
     wall = WALL_SECONDS + SECONDS_PER_GIB * gib
-    flags = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)} if sys.platform == "win32" else {}
+    no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", _START],
@@ -159,7 +159,7 @@ def _verdict(path: Path, size: int) -> dict[str, Any] | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", VARIABLE: "never"},
-            **flags,
+            creationflags=no_window,
         )
     except OSError:
         return None

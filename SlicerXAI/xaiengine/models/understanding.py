@@ -282,4 +282,5 @@ def _as_dict(seen: Observation) -> dict[str, Any]:
 
 def _of_dict(known: dict[str, Any]) -> Observation:
     sequences = ("path", "shape", "random")
-    return Observation(**{key: tuple(value) if key in sequences else value for key, value in known.items()})
+    fields: dict[str, Any] = {key: tuple(value) if key in sequences else value for key, value in known.items()}
+    return Observation(**fields)

@@ -30,6 +30,7 @@ MIXTURES = 4
 TOLERANCE = 0.75
 """Cells that the response may be off, plus a tenth of the grid."""
 
+_PLAIN: tuple[type[nn.Module], ...]
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _PLAIN += (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _PLAIN += (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.Upsample)
@@ -107,14 +108,14 @@ def layer_maps(network: nn.Module, inputs: Tensor, forward: Callable | None = No
 
 def known_layout(network: nn.Module, name: str, sizes: tuple[int, ...]) -> Layout | None:
     """How a layer's output is read for inputs of these spatial sizes; None where that was not found out."""
-    maps = network.__dict__.get(_STORE)
+    maps: _Maps | None = network.__dict__.get(_STORE)
     return maps.layouts.get(tuple(sizes), {}).get(name) if maps else None
 
 
 def is_probed(network: nn.Module, sizes: tuple[int, ...]) -> bool:
     """Whether ``layer_maps`` has run for inputs of these spatial sizes."""
-    maps = network.__dict__.get(_STORE)
-    return bool(maps) and tuple(sizes) in maps.layouts
+    maps: _Maps | None = network.__dict__.get(_STORE)
+    return maps is not None and tuple(sizes) in maps.layouts
 
 
 def _store(network: nn.Module) -> _Maps:

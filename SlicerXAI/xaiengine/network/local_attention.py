@@ -49,7 +49,8 @@ def _own_values(*args: Any, **kwargs: Any) -> tuple[Tensor, None] | None:
     if query.shape[0] != key.shape[0] or call.get("bias_k") is not None or call.get("add_zero_attn"):
         return None
     bias, width = call.get("in_proj_bias"), call["embed_dim_to_check"]
-    weight = call.get("v_proj_weight") if call.get("use_separate_proj_weight") else call["in_proj_weight"][2 * width :]
+    separate = call.get("use_separate_proj_weight")
+    weight = call["v_proj_weight"] if separate else call["in_proj_weight"][2 * width :]
     own = functional.linear(value, weight, None if bias is None else bias[2 * width :])
     return functional.linear(own, call["out_proj_weight"], call["out_proj_bias"]), None
 

@@ -51,7 +51,7 @@ def draw_result(
             values = resample(np.asarray(layer.values, np.float32), own, shown.scan.grid)
             layers.append(replace(layer, values=values, explained=asked))
     outlines = [Outline(mask, name, color) for name, color, mask in shown.segments]
-    center = center_ras
+    center: Sequence[float] | np.ndarray | None = center_ras
     if center is None and outlines:
         center = middle_of(outlines[0].mask, shown.scan.grid)
     title = found.scan_name or found.folder.name

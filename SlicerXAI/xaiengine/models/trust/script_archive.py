@@ -206,8 +206,7 @@ def _length(iterated: ast.expr) -> int:
     if isinstance(iterated, ast.Call):
         if getattr(iterated.func, "id", "") != "range":
             return 1
-        numbers = [abs(item.value) for item in iterated.args if isinstance(item, ast.Constant)]
-        return int(
-            max((item for item in numbers if isinstance(item, (int, float)) and math.isfinite(item)), default=1)
-        )
+        given = [item.value for item in iterated.args if isinstance(item, ast.Constant)]
+        numbers = [abs(value) for value in given if isinstance(value, (int, float)) and math.isfinite(value)]
+        return int(max(numbers, default=1))
     return int(iterated.value) if isinstance(iterated, ast.Constant) and isinstance(iterated.value, int) else 1
