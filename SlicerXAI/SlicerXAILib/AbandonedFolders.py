@@ -36,6 +36,22 @@ class FolderLock:
             self._file = None
 
 
+def removeFreeLock(path: Path) -> bool:
+    """Remove a lock's file that an owner who is gone has left; returns whether no one holds the lock."""
+    try:
+        with path.open("r+b") as file:
+            _lock(file)
+            if os.name != "nt":  # while it is held, so that no one takes a file that is about to go
+                path.unlink()
+        if os.name == "nt":  # an open file cannot be removed there
+            path.unlink()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def removeAbandoned(parent: str | Path) -> list[Path]:
     """Remove the job folders in a folder whose owners are gone; returns them."""
     abandoned = [folder for folder in Path(parent).glob(f"{JOB_PREFIX}*") if folder.is_dir() and _isAbandoned(folder)]

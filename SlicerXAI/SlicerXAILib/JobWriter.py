@@ -13,7 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
-from .AbandonedFolders import JOB_PREFIX, FolderLock
+from .AbandonedFolders import JOB_PREFIX, FolderLock, removeFreeLock
 from .EngineErrors import NodeError
 from .FileNames import fileName
 from .MarkupInputs import boxLabels, labelMapNode, pointText
@@ -131,8 +131,9 @@ class JobFolder:
         """Remove what is temporary, also what an engine that was ended has begun to write among files that stay."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
-        for mark in self.output.glob(f"{_PARTIAL_PREFIX}*/{_PARTIAL_MARK}") if self.keepsOutput else ():
-            shutil.rmtree(mark.parent, ignore_errors=True)
+        if self.keepsOutput and removeFreeLock(self.output / _ENGINE_LOCK):
+            for mark in self.output.glob(f"{_PARTIAL_PREFIX}*/{_PARTIAL_MARK}"):
+                shutil.rmtree(mark.parent, ignore_errors=True)
 
     def removeBareOutput(self) -> None:
         """Remove the results' folder where there is nothing in it but word of a failure."""

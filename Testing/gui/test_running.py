@@ -85,9 +85,14 @@ def test_apply_is_cancel_while_running_and_cancel_leaves_nothing(panel, a_scan):
 
 
 def test_a_process_that_is_ended_leaves_nothing_half_written(panel, a_scan, tmp_path):
-    """Where the results were to stay, and in the documents, where a folder was made for them alone."""
+    """Where the results were to stay, and in the documents, where a folder was made for them alone.
+
+    A folder of the user's that bears the same beginning of a name stays.
+    """
     kept, documents = tmp_path / "kept", Path(slicer.app.defaultScenePath) / "SlicerXAI"
     before = sorted(documents.glob("*"))
+    foreign = kept / ".partial-notes"
+    foreign.mkdir(parents=True)
     for task, output in (("quantify-lesions", str(kept)), ("find-directions", "")):
         run = panel._logic.startTask(task, {"volume": a_scan}, {}, "hang", output=output)
         place = kept if output else documents
@@ -96,7 +101,7 @@ def test_a_process_that_is_ended_leaves_nothing_half_written(panel, a_scan, tmp_
         run.cancel()
         wait_until(lambda run=run: panel._logic.processEvents() or run.error is not None)
         assert not is_running(process)
-    assert list(kept.iterdir()) == [] and sorted(documents.glob("*")) == before
+    assert list(kept.iterdir()) == [foreign] and sorted(documents.glob("*")) == before
     assert temporary_jobs() == []
 
 

@@ -84,8 +84,13 @@ def answer(command: dict) -> None:
         finish(identity)
     elif task == "hang":
         if job.get("output"):
+            from xaiengine.core.folder_lock import LOCK_NAME
+            from xaiengine.core.output import PARTIAL_MARK
+
             partial = Path(job["output"]) / ".partial-hang"
             partial.mkdir(parents=True)
+            for left in (partial / PARTIAL_MARK, Path(job["output"]) / LOCK_NAME):
+                left.touch()
             (partial / "attribution.nrrd").write_bytes(b"half of it")
         child = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])
         send(id=identity, event="progress", stage="hanging", fraction=0.5, child=child.pid)
