@@ -267,8 +267,8 @@ def test_references_serve_at_once_and_later_when_saved(tmp_path):
     assert any("no reference statistics for bright" in note for note in unaware.notes)
     aware = xai.explain(model, scan_with_ball(), "iba", "ball", layers="bright", reference=reference)
     assert not any("no reference statistics" in note for note in aware.notes)
-    (path,) = reference.save()
-    assert path.is_file()
+    statistics, examples = reference.save()
+    assert statistics.is_file() and examples.is_file()
     again = xai.wrap(ball_counter(), labels=["healthy", "ball"])
     assert again.digest == model.digest
     later = xai.explain(again, scan_with_ball(), "iba", "ball", layers="bright")

@@ -72,7 +72,7 @@ def test_statistics_equal_those_of_all_activations_at_once(cohort, model_folder,
     by_channel = truth.transpose(1, 0, 2, 3).reshape(truth.shape[1], -1)
     assert np.allclose(fitted.mean.numpy(), by_channel.mean(1), atol=1e-6)
     assert np.allclose(fitted.std.numpy(), np.maximum(by_channel.std(1, ddof=1), 0.01), atol=1e-5)
-    assert result.values == {"samples": 60, "scans_read": 3, "fitted_layers": LAYER}
+    assert result.values == {"samples": 60, "scans_read": 3, "examples_kept": 0, "fitted_layers": LAYER}
     assert (fitted.samples, fitted.scans) == (60, 3)
     # the channel of lesions answers in well under one cell in a hundred, and is heard all the same
     assert 0 < (by_channel[0] > 0).mean() < 0.01 and bool(fitted.active[0])

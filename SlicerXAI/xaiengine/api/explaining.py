@@ -99,7 +99,8 @@ def explain(
         baseline: ``auto`` (the first that takes the answer away; ``blurred`` for segmentations), ``blurred``,
             ``mean``, ``minimum`` or ``zero``, a value in the network's input, or another scan.
         roi: region to which occlusion is limited: a segmentation, or a boolean array on the scan's grid.
-        regions: structures that ablation, Shapley values, KernelShap and LIME take for regions.
+        regions: structures that ablation, Shapley values, KernelShap and LIME take for regions, or about how many
+            supervoxels they make for themselves.
         layers: of class activation maps, layer methods and bottlenecks; chosen by the engine if empty.
         reference: statistics from :func:`fit_reference`; those that were saved are found without.
         overlap: of sliding windows, the model's own if None. batch_size: inputs or windows per pass, 0 for automatic.
@@ -119,6 +120,8 @@ def explain(
     """
     notes = Notes()
     chosen = chosen_methods(methods, model.task)
+    if isinstance(regions, int):
+        settings["regions"], regions = regions, None
     volume = as_volume(scan, model.spatial_dims)
     asked = _Asked(
         methods=chosen,
@@ -137,7 +140,8 @@ def explain(
         settings=method_settings(chosen, settings),
     )
     if reference is not None:
-        model = replace(model, statistics={**model.statistics, **reference})
+        examples = getattr(reference, "examples", ()) or model.examples
+        model = replace(model, statistics={**model.statistics, **reference}, examples=examples)
     if device is not None:
         model = model.to(choose_device(device))
     run = _segmentation if model.task == "segmentation" else _prediction

@@ -11,7 +11,7 @@ import torch
 
 from ..attribution.baselines import BaselineKind, baseline_like
 from ..attribution.bottleneck.information import own_statistics
-from ..attribution.bottleneck.reference_store import find_statistics
+from ..attribution.bottleneck.reference_store import find_examples, find_statistics
 from ..attribution.bottleneck.statistics import ReferenceStatistics
 from ..attribution.case_advice import advised
 from ..attribution.feature_maps import default_layers, spatial_layers
@@ -71,6 +71,7 @@ def prediction_case(
         bottleneck_layers=tuple(bottlenecks),
         statistics=StatisticsOfScan(view, warn),
         select_output=select_output,
+        examples=lambda: find_examples(model),
         settings=settings.methods,
         roi=None if settings.roi is None else _roi(view, rows, settings.roi).to(device),
         segments=None if settings.regions is None else _rows(view, rows, settings.regions),

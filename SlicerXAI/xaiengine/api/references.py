@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..attribution.bottleneck.reference_fit import ReferenceFit
-from ..attribution.bottleneck.reference_store import store_statistics
+from ..attribution.bottleneck.reference_fit import EXAMPLES, ReferenceFit
+from ..attribution.bottleneck.reference_store import store_examples, store_statistics
 from ..attribution.bottleneck.statistics import ReferenceStatistics, Scope
 from ..core.errors import InputError
 from ..lesions.lungs.lungs_alone import lungs_alone
@@ -17,10 +17,17 @@ from .scans import as_volume
 
 
 class Reference(Mapping[str, ReferenceStatistics]):
-    """Statistics by layer, for ``xai.explain(..., reference=...)``; ``save`` keeps them for later runs."""
+    """Statistics by layer, for ``xai.explain(..., reference=...)``; ``save`` keeps them for later runs.
 
-    def __init__(self, statistics: Mapping[str, ReferenceStatistics], model: ExplainedModel) -> None:
+    ``examples`` are some of the reference scans (C, spatial...) as the network sees them, for Shapley values against
+    healthy scans; models of slices and windows have none.
+    """
+
+    def __init__(
+        self, statistics: Mapping[str, ReferenceStatistics], model: ExplainedModel, examples: Sequence[Any] = ()
+    ) -> None:
         self._statistics, self._model = dict(statistics), model
+        self.examples = tuple(examples)
 
     def __getitem__(self, layer: str) -> ReferenceStatistics:
         return self._statistics[layer]
@@ -38,9 +45,12 @@ class Reference(Mapping[str, ReferenceStatistics]):
     def save(self, *, beside_model: bool = False) -> list[Path]:
         """Keep the statistics in the user's cache, or beside the model's files: later runs find them by themselves.
 
+        The examples are images of patients: they go to the cache alone.
+
         Raises InputError when they are to lie beside a model that has no files.
         """
-        return [store_statistics(self._model, item, beside_model) for item in self.values()]
+        paths = [store_statistics(self._model, item, beside_model) for item in self.values()]
+        return [*paths, store_examples(self._model, self.examples)] if self.examples and not beside_model else paths
 
 
 def fit_reference(
@@ -51,6 +61,7 @@ def fit_reference(
     statistics: Scope = "channel",
     after_relu: bool = False,
     samples_per_scan: int = 0,
+    examples: int = EXAMPLES,
     progress: Reporter = None,
 ) -> Reference:
     """Mean and spread of layers' activations over reference scans: healthy ones, where a disease is explained.
@@ -63,6 +74,7 @@ def fit_reference(
             place and have one size.
         after_relu: noise of mean 0 that never goes below zero (Demir 2021).
         samples_per_scan: slices or windows of a scan that are used at most, spread evenly; all of them if 0.
+        examples: scans that are kept whole in the result, where the model sees a scan as one image.
         progress: ``print``, or another function of a line of text.
 
     Returns:
@@ -75,7 +87,7 @@ def fit_reference(
     report = as_progress(progress)
     notes = Notes()
     names = (layers,) if isinstance(layers, str) else tuple(layers)
-    fit = ReferenceFit(model, names, statistics, shown=lungs_alone, check=report.check)
+    fit = ReferenceFit(model, names, statistics, shown=lungs_alone, check=report.check, examples=examples)
     total = len(scans) if isinstance(scans, Sequence) else 0
     report.plan([("Reading the scans", 1.0)])
     report.stage("Reading the scans", total)
@@ -91,4 +103,4 @@ def fit_reference(
         notes(text)
     notes(next(iter(found.values())).warning)
     notes.warn()
-    return Reference(found, model)
+    return Reference(found, model, fit.examples)

@@ -133,6 +133,13 @@ class Case(Protocol):
         """Regions 1, 2, ... (spatial...) of a row: given segments, or about ``regions`` supervoxels."""
         ...
 
+    def reference_examples(self) -> torch.Tensor:
+        """Healthy reference scans (E, C, spatial...) as the network sees them.
+
+        Raises OptionError when there are none of the input's size.
+        """
+        ...
+
     def shap_baselines(self, count: int) -> torch.Tensor:
         """Several baselines (B, C, spatial...)."""
         ...

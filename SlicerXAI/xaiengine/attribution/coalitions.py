@@ -42,10 +42,7 @@ class RegionGame:
 
     def painted(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores (R,) spread over the voxels of their regions, (1, 1, spatial...)."""
-        sizes = torch.bincount(self.labels.flatten(), minlength=self.count + 1)
-        density = torch.zeros(self.count + 1, device=self.inputs.device)
-        density[1:] = scores.to(self.inputs.device).float() / sizes[1:].clamp_min(1)
-        return density[self.labels][None, None]
+        return spread_evenly(scores, self.labels)
 
     def result(self, scores: torch.Tensor, **convergence: float) -> Attribution:
         whole = self.values(torch.stack([torch.ones(self.count), torch.zeros(self.count)]).bool())
@@ -55,6 +52,14 @@ class RegionGame:
             unit="change per voxel",
             convergence={"regions": self.count, "completeness_error": error, **convergence},
         )
+
+
+def spread_evenly(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Scores (R,) of regions 1..R of labels (spatial...), each the same in all of its voxels, (1, 1, spatial...)."""
+    sizes = torch.bincount(labels.flatten(), minlength=len(scores) + 1)
+    density = torch.zeros(len(scores) + 1, device=labels.device)
+    density[1:] = scores.to(labels.device).float() / sizes[1:].clamp_min(1)
+    return density[labels][None, None]
 
 
 def feature_ablation(game: RegionGame) -> Attribution:

@@ -118,6 +118,19 @@ class PermutationSettings(RegionSettings):
     permutations: int = option(8, "Permutations", "Orders of Shapley value sampling.", ge=2, advanced=True)
 
 
+class ReferencePermutationSettings(RegionSettings):
+    """Of Shapley values against healthy scans."""
+
+    reference_permutations: int = option(
+        16,
+        "Permutations",
+        "Orders of Shapley values against healthy scans; each pair of them uses the next reference scan.",
+        ge=2,
+        advanced=True,
+        group="Regions",
+    )
+
+
 class MaskSettings(MethodSettings):
     masks: int = option(400, "Masks", "Random masks of RISE.", ge=10, le=20000, advanced=True)
 

@@ -29,6 +29,7 @@ from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Rememberi
 from .feature_maps import coarse_note, require_maps
 from .forward import Attribution, TargetForward
 from .placement import placed
+from .reference_game import fitting_examples
 from .regions import supervoxels
 from .registry import AttributionMethod, Kind, Passes, check_settings
 
@@ -50,8 +51,9 @@ class WholeCase(Remembering):
     """Samples (N, C, spatial...) of one scan, explained together.
 
     ``spacing`` is in mm per spatial axis. ``layers`` are those asked for (the deepest last); bottlenecks use
-    ``bottleneck_layers``. ``statistics`` gives reference statistics by layer. ``segments`` is a label image
-    (N, spatial...) for methods on regions; supervoxels are made where it is None.
+    ``bottleneck_layers``. ``statistics`` gives reference statistics by layer, ``examples`` healthy reference scans
+    (C, spatial...). ``segments`` is a label image (N, spatial...) for methods on regions; supervoxels are made where
+    it is None.
     """
 
     network: nn.Module
@@ -64,6 +66,7 @@ class WholeCase(Remembering):
     statistics: Callable[[str], ReferenceStatistics]
     select_output: Callable[[Any], torch.Tensor] = lambda output: output
     settings: Mapping[str, Any] = field(default_factory=dict)
+    examples: Callable[[], Sequence[torch.Tensor]] = tuple
     segments: np.ndarray | None = None
     roi: torch.Tensor | None = None
     seed: int = 0
@@ -164,6 +167,9 @@ class WholeCase(Remembering):
     def _supervoxels(self, row: int, regions: int) -> torch.Tensor:
         image = self.inputs[row].mean(0).float().cpu().numpy()
         return torch.as_tensor(supervoxels(image, self.spacing, regions).astype(np.int64))
+
+    def reference_examples(self) -> torch.Tensor:
+        return self.once("examples", lambda: fitting_examples(self.examples(), self.inputs))
 
     def shap_baselines(self, count: int) -> torch.Tensor:
         """The chosen baseline of the first sample, and that sample blurred more and less."""

@@ -25,6 +25,7 @@ from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Rememberi
 from .feature_maps import require_maps
 from .forward import Attribution, TargetForward, out_of_place
 from .lattice_maps import lattice_in_place, lattice_on_image
+from .reference_game import fitting_examples
 from .regions import supervoxels
 from .registry import Kind, Passes, check_settings
 from .window_bits import WindowBits
@@ -193,6 +194,9 @@ class WindowCase(WindowBits, Remembering):
     def _supervoxels(self, regions: int) -> Tensor:
         image = self.image[0].mean(0).cpu().numpy()
         return torch.from_numpy(supervoxels(image, self.spacing, regions))
+
+    def reference_examples(self) -> Tensor:
+        return fitting_examples((), self.inputs)  # windows of one scan have no counterparts in another
 
     def shap_baselines(self, count: int) -> Tensor:
         return _several(self.image, self.one_baseline, count)

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from ...inference.scan_view import Shown
 
 BOTTLENECK_LAYERS = 3
+EXAMPLES = 8
+"""Reference scans that are kept themselves."""
 
 
 class ReferenceFit:
     """Statistics of ``layers`` (those of the bottlenecks if empty) over the scans that are added.
 
     ``shown`` hides what the model was not trained to see, as in :func:`xaiengine.inference.scan_view.view_scan`.
+    ``examples`` of the scans are kept whole, drawn with the same chance, where the model sees a scan as one image.
 
     Raises:
         ModelError: the model's layers cannot be looked at, or there is none of this name.
@@ -48,13 +51,18 @@ class ReferenceFit:
         *,
         shown: Shown | None = None,
         check: Callable[[], None] = lambda: None,
+        examples: int = EXAMPLES,
     ) -> None:
         model.capabilities.require("layers", "Fitting reference statistics")
         for name in layers:
             find_layer(model.network, name)
         self.model, self.layers, self.scope = model, tuple(layers), scope
         self.notes: list[str] = []
-        self._shown, self._check = shown, check
+        self.examples: list[torch.Tensor] = []
+        """Reference scans (C, spatial...) as the network sees them."""
+        self._shown, self._check, self._most_examples = shown, check, examples
+        self._offered, self._random = 0, np.random.default_rng(0)
+        self._candidate: torch.Tensor | None = None
         self._found: dict[str, StatisticsAccumulator] = {}
 
     def add(self, volume: Volume, most: int = 0) -> int:
@@ -72,11 +80,22 @@ class ReferenceFit:
             check_volume(volume.with_array(channel), allow_2d=model.spatial_dims == 2)
         gather = self._windows if model.task == "segmentation" else self._samples
         found = gather(volume, most)
+        candidate, self._candidate = self._candidate, None
         for name, part in found.items():  # first all, then all: a scan counts for every layer or for none
             self._fits(name, part)
         for name, part in found.items():
             self._found.setdefault(name, StatisticsAccumulator(self.scope)).merge(part)
+        if candidate is not None:
+            self._offer(candidate)
         return next(iter(found.values())).samples
+
+    def _offer(self, example: torch.Tensor) -> None:
+        """Reservoir sampling (Vitter 1985): after any number of scans, each was kept with the same chance."""
+        self._offered += 1
+        if len(self.examples) < self._most_examples:
+            self.examples.append(example)
+        elif (place := int(self._random.integers(self._offered))) < self._most_examples:
+            self.examples[place] = example
 
     def _fits(self, name: str, part: StatisticsAccumulator) -> None:
         trial = StatisticsAccumulator(self.scope)
@@ -109,6 +128,8 @@ class ReferenceFit:
         tensor = prepared.tensor
         three = model.spatial_dims == 3
         samples = tensor[None] if three else tensor.movedim(SLICE_AXIS[model.inferer.plane] + 1, 0).contiguous()
+        if len(samples) == 1:
+            self._candidate = samples[0].detach().float().cpu()
         samples = samples[_spread(len(samples), most)]
         if not self.layers:
             self.layers = tuple(bottleneck_layers(model, samples[:1].to(model.device)))

@@ -1,18 +1,27 @@
-"""Where reference statistics are kept and found: beside the model, in the user's cache, or brought by the model."""
+"""Where reference statistics are kept and found: beside the model, in the user's cache, or brought by the model.
+
+Whole reference scans, which methods of replacement show in place of regions, stay in the user's cache: they are images
+of patients, and a model's folder is passed on.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from ...core.cache_folder import cache_folder
 from ...core.errors import InputError
+from ...io.tensor_file import read_tensors, write_tensors
 from .statistics import ReferenceStatistics
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
 
 FOLDER = "reference_statistics"
+EXAMPLES_FORMAT = "xaiengine-reference-examples-1"
 
 
 def stored_path(digest: str, layer: str) -> Path:
@@ -69,3 +78,33 @@ def find_statistics(model: ExplainedModel, layer: str) -> ReferenceStatistics | 
         return None
     statistics = ReferenceStatistics.from_tensors(*shipped, name=model.reference)
     return statistics if statistics.metadata.get("layer", layer) == layer else None
+
+
+def stored_examples_path(digest: str) -> Path:
+    """The file in the user's cache with reference scans of one model, whether it exists or not."""
+    return cache_folder() / "reference" / f"{digest[:16]}-examples.safetensors"
+
+
+def store_examples(model: ExplainedModel, examples: Sequence[Tensor]) -> Path:
+    """Keep reference scans (each (C, spatial...), as the network sees them) in the cache; those of before are gone."""
+    path = stored_examples_path(model.digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"example-{number:03d}": example.float() for number, example in enumerate(examples)}
+    write_tensors(path, tensors, {"format": EXAMPLES_FORMAT})
+    return path
+
+
+def find_examples(model: ExplainedModel) -> tuple[Tensor, ...]:
+    """The reference scans of a model: those in memory, else those in the cache; none where no one kept any.
+
+    Raises InputError when the file cannot be read.
+    """
+    if model.examples:
+        return tuple(model.examples)
+    path = stored_examples_path(model.digest)
+    if not path.is_file():
+        return ()
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != EXAMPLES_FORMAT:
+        raise InputError(f"{path} holds no reference scans that this version can read.", "Run fit-reference again.")
+    return tuple(tensors[name] for name in sorted(tensors))

@@ -11,7 +11,7 @@ import torch
 
 from ...attribution.baselines import baseline_like
 from ...attribution.bottleneck.information import own_statistics
-from ...attribution.bottleneck.reference_store import find_statistics
+from ...attribution.bottleneck.reference_store import find_examples, find_statistics
 from ...attribution.bottleneck.statistics import ReferenceStatistics
 from ...attribution.case_advice import advised
 from ...attribution.estimate import estimate, memory_warning
@@ -96,6 +96,7 @@ def make_case(
         bottleneck_layers=tuple(bottlenecks),
         statistics=_Statistics(view, warn),
         select_output=select_output,
+        examples=lambda: find_examples(model),
         settings=options.method_settings(),
         roi=_roi(view, rows, options.roi).to(device) if options.roi else None,
         segments=_given_regions(view, rows, segments, options),

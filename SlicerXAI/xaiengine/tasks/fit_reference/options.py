@@ -37,6 +37,15 @@ class FitReferenceOptions(TaskOptions):
         ge=2,
         advanced=True,
     )
+    examples: int = option(
+        8,
+        "Examples",
+        "Reference scans that are kept themselves, for Shapley values against healthy scans; 0 keeps none. None are "
+        "kept beside a model, which is passed on, and none of models of slices and windows.",
+        ge=0,
+        le=64,
+        advanced=True,
+    )
     keep: Literal["cache", "model"] = option(
         "cache",
         "Keep",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...attribution.bottleneck.reference_fit import ReferenceFit
-from ...attribution.bottleneck.reference_store import store_statistics
+from ...attribution.bottleneck.reference_store import store_examples, store_statistics
 from ...attribution.bottleneck.statistics import ReferenceStatistics
 from ...core.errors import InputError, XAIError
 from ...inference.scan_reading import read_for_model
@@ -55,7 +55,9 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     scans = scans_in(Path(options.scans), model.in_channels)
     context.progress.stage("Reading the scans", len(scans))
     most = max(1, options.maximum_samples // len(scans))
-    fit = ReferenceFit(model, options.layers, options.statistics, shown=lungs_alone, check=context.progress.check)
+    # Scans are images of patients: a model's folder, which is passed on, never holds any.
+    wanted = options.examples if options.keep == "cache" else 0
+    fit = ReferenceFit(model, options.layers, options.statistics, shown=lungs_alone, check=context.progress.check, examples=wanted)
     rows: list[dict[str, Any]] = []
     for paths in scans:
         name = CHANNEL.sub("", paths[0].name) if len(paths) > 1 else paths[0].name
@@ -80,8 +82,11 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     if first.warning:
         context.warn(first.warning)
     _write(statistics, rows, model, options.keep == "model", context)
+    if fit.examples:
+        kept = store_examples(model, fit.examples)
+        context.log(f"{len(fit.examples)} of the scans stand in for healthy anatomy from now on: {kept}")
     return Outcome(
-        values={"samples": first.samples, "scans_read": first.scans, "fitted_layers": ", ".join(statistics)},
+        values={"samples": first.samples, "scans_read": first.scans, "examples_kept": len(fit.examples), "fitted_layers": ", ".join(statistics)},
         provenance={"model": model_provenance(model), "layers": list(statistics)},
     )
 

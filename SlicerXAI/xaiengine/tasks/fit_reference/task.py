@@ -24,6 +24,7 @@ class FitReference(Task[FitReferenceOptions]):
     values = (
         ValueSpec("samples", "Samples", "Slices, windows or volumes that the statistics rest on.", "integer"),
         ValueSpec("scans_read", "Scans read", "Scans that could be used, the independent samples.", "integer"),
+        ValueSpec("examples_kept", "Examples kept", "Scans kept whole, for methods of replacement.", "integer"),
         ValueSpec("fitted_layers", "Fitted layers", "Layers that statistics were fitted of.", "string"),
     )
 
