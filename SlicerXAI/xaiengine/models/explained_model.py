@@ -68,10 +68,9 @@ class ExplainedModel:
     out of tuples, lists and dictionaries that a network may return. ``files`` reads the model's own files;
     ``reference`` names the one with the statistics of its layers over reference images, if it has one.
     ``example_shape`` (N, C, spatial...) is an input that the network takes. ``statistics`` are reference statistics in
-    memory, by layer, which come before those in files; ``examples`` are healthy reference scans in memory, as the network
-    sees them (each (C, spatial...)).
-    ``axis_order`` is that of a 2D network's
-    pictures and slices, "" where it is not described (see :mod:`xaiengine.models.axis_order`).
+    memory, by layer, which come before those in files; ``examples`` are healthy reference scans in memory, as the
+    network sees them (each (C, spatial...)). ``axis_order`` is that of a 2D network's pictures and slices, ""
+    where it is not described (see :mod:`xaiengine.models.axis_order`).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Shapley values of regions against healthy reference scans (Shapley 1953, Castro 2009, with realistic replacement)."""
+"""Shapley values of regions, healthy reference scans in place of what is left out (Shapley 1953, Castro 2009)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
     most = max(1, options.maximum_samples // len(scans))
     # Scans are images of patients: a model's folder, which is passed on, never holds any.
     wanted = options.examples if options.keep == "cache" else 0
-    fit = ReferenceFit(model, options.layers, options.statistics, shown=lungs_alone, check=context.progress.check, examples=wanted)
+    fit = ReferenceFit(
+        model, options.layers, options.statistics, shown=lungs_alone, check=context.progress.check, examples=wanted
+    )
     rows: list[dict[str, Any]] = []
     for paths in scans:
         name = CHANNEL.sub("", paths[0].name) if len(paths) > 1 else paths[0].name
@@ -86,7 +88,12 @@ def fit_and_write(options: FitReferenceOptions, context: Context) -> Outcome:
         kept = store_examples(model, fit.examples)
         context.log(f"{len(fit.examples)} of the scans stand in for healthy anatomy from now on: {kept}")
     return Outcome(
-        values={"samples": first.samples, "scans_read": first.scans, "examples_kept": len(fit.examples), "fitted_layers": ", ".join(statistics)},
+        values={
+            "samples": first.samples,
+            "scans_read": first.scans,
+            "examples_kept": len(fit.examples),
+            "fitted_layers": ", ".join(statistics),
+        },
         provenance={"model": model_provenance(model), "layers": list(statistics)},
     )
 
