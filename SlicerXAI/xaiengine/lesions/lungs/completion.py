@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from .diaphragm import DEPTHS, diaphragm, is_dome_top
 from .morphology import closed, components, dilated, opened
 from .rib_cage import RibCage, find_rib_cage
 from .sides import LEFT, RIGHT, midplane
@@ -35,13 +36,9 @@ DENSEST_HU = 130.0
 THINNEST_MM = 6.0
 RIM_CLOSING_MM = 6.0
 SMALLEST_FILL_ML = 3.0
-DOME_SMOOTHING_MM = 45.0
-MIRROR_TOLERANCE_MM = 35.0
-MIRROR_MARGIN_MM = 20.0
 LUNG_HEIGHT_PER_WIDTH = 1.07
 """Height of the lungs, apex to deepest recess, over the width of the rib cage (1.07 in both scans measured)."""
 
-DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 HEIGHTS = (0.0, 0.35, 0.6, 0.8, 1.0)
 MEDIASTINUM_RIGHT = (
     (0.42, 0.40, 0.36, 0.36, 0.36, 0.36),
@@ -61,11 +58,6 @@ MEDIASTINUM_LEFT = (
 apex (1), a column per depth from the back (0) to the front (1) of the rib cage. Rather too wide: where aerated lung is
 seen nearer to the middle, the outline follows it."""
 
-DOME = (0.20, 0.22, 0.27, 0.36, 0.46, 0.46)
-"""Height that the diaphragm does not exceed after a full breath, a value per depth. Used where some lung, on either
-side, reaches down to LOWEST_SEEN: only then are the heights, which are measured from the apex, confirmed."""
-
-LOWEST_SEEN = 0.12
 LARGE_FILL_ML = 50.0
 OUTLINE_REACH_MM = 20.0
 OUTLINE_TRUST = 0.15
@@ -122,7 +114,7 @@ def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> Compl
     seen = _closed_sides(sides, VESSEL_CLOSING_MM, allowed, copy.spacing)
     chest = _chest(copy, air, seen > 0, middle)
     is_cut = _is_cut(copy, air, seen > 0)
-    missing = _believable(_missing(copy, air, chest, seen, middle), seen > 0, copy, is_cut)
+    missing = _believable(_missing(copy, air, chest, seen, middle), seen > 0, air.body, copy, is_cut)
     most = LARGEST_ADDED_CUT_SHARE if is_cut else LARGEST_ADDED_SHARE
     right_half = np.arange(sides.shape[0]) > middle
     assigned = np.where(right_half, RIGHT, LEFT).astype(np.uint8)[:, None, None]
@@ -161,10 +153,13 @@ def _is_cut(copy: WorkingCopy, air: ChestAir, lungs: np.ndarray) -> bool:
     return bool(air.body[:, :, levels][rim].mean() > CUT_SHARE) if rim.any() else False
 
 
-def _believable(missing: np.ndarray, lungs: np.ndarray, copy: WorkingCopy, is_cut: bool) -> np.ndarray:
+def _believable(
+    missing: np.ndarray, lungs: np.ndarray, body: np.ndarray, copy: WorkingCopy, is_cut: bool
+) -> np.ndarray:
     """Parts of ``missing`` that have the density of consolidated lung or of a mass, and touch the lungs."""
     labels, sizes = components(missing)
     kept = np.zeros(sizes.size, bool)
+    below = body & ~lungs
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         around = tuple(slice(max(extent.start - 2, 0), extent.stop + 2) for extent in box)
         part = labels[around] == label
@@ -175,6 +170,8 @@ def _believable(missing: np.ndarray, lungs: np.ndarray, copy: WorkingCopy, is_cu
         contact = float(lungs[around][shell].mean())
         most_fat = LARGEST_CUT_FAT_SHARE if is_cut else LARGEST_FAT_SHARE
         dense = fat <= most_fat and float(np.median(values)) < ENHANCED_HU
+        if is_dome_top(part, lungs[around], below[around]):
+            continue
         if is_cut:
             kept[label] = dense and contact >= MASS_CONTACT and sizes[label] * copy.voxel_ml <= MASS_ML
         else:
@@ -236,7 +233,7 @@ def _interpolated(table: tuple[tuple[float, ...], ...], depth: np.ndarray, heigh
 def _missing(copy: WorkingCopy, air: ChestAir, chest: _Chest, sides: np.ndarray, middle: float) -> np.ndarray:
     """Lung without air: masses at the pleura and consolidations, (I, J, K) bool."""
     lungs = sides > 0
-    bottom = _diaphragm(copy, chest, sides, middle)
+    bottom = diaphragm(chest.cage, chest.height, sides, middle, copy.spacing)
     above = np.arange(lungs.shape[2]) > bottom[:, :, None]
     soft = ndimage.gaussian_filter(copy.hu, 4.0 / copy.spacing) < DENSEST_HU
     tissue = chest.cage.inside & ~lungs & ~air.airways
@@ -254,55 +251,3 @@ def _sizeable(fill: np.ndarray, lungs: np.ndarray, copy: WorkingCopy) -> np.ndar
     touching[np.unique(labels[dilated(lungs, 1.5 * copy.spacing, copy.spacing)])] = True
     volumes = sizes * copy.voxel_ml
     return (touching & (volumes >= SMALLEST_FILL_ML) | (volumes >= LARGE_FILL_ML))[labels]
-
-
-def _diaphragm(copy: WorkingCopy, chest: _Chest, sides: np.ndarray, middle: float) -> np.ndarray:
-    """Index along the third axis below which no lung is looked for, per column, (I, J) float."""
-    footprint = chest.cage.inside.any(axis=2)
-    bottoms = {side: _lowest(sides == side) for side in (RIGHT, LEFT)}
-    mirror = np.rint(2 * middle - np.arange(sides.shape[0])).astype(int)
-    on_grid = (mirror >= 0) & (mirror < sides.shape[0])
-    right_half = np.arange(sides.shape[0]) > middle
-    bottom = np.full(footprint.shape, np.inf)
-    for side, half in ((RIGHT, right_half), (LEFT, ~right_half)):
-        own = bottoms[side]
-        other = np.full(own.shape, np.inf)
-        other[on_grid] = bottoms[RIGHT + LEFT - side][mirror[on_grid]]
-        other += MIRROR_MARGIN_MM / copy.spacing
-        much_lower = own > other + (MIRROR_TOLERANCE_MM - MIRROR_MARGIN_MM) / copy.spacing
-        own = np.where(much_lower, other, own)
-        bottom[half] = own[half]
-    bottom = np.minimum(_extended(bottom, footprint), _highest_dome(chest, sides > 0))
-    size = int(round(DOME_SMOOTHING_MM / copy.spacing))
-    smooth = ndimage.grey_opening(bottom, footprint=_disc(size))
-    return np.where(footprint, np.minimum(bottom, smooth), np.inf)
-
-
-def _highest_dome(chest: _Chest, lungs: np.ndarray) -> np.ndarray:
-    """Index along the third axis that the diaphragm does not exceed, per column of a row (J,); infinite if unknown."""
-    lowest = np.flatnonzero(lungs.any(axis=(0, 1)))[0]
-    if not chest.height[lowest] <= LOWEST_SEEN:
-        return np.full(lungs.shape[1], np.inf)
-    middle = (chest.height > 0.3) & (chest.height < 0.7)
-    back, front = np.nanmedian(chest.cage.back[middle]), np.nanmedian(chest.cage.front[middle])
-    depth = np.clip((np.arange(lungs.shape[1]) - back) / (front - back), 0.0, 1.0)
-    return np.searchsorted(chest.height, np.interp(depth, DEPTHS, DOME)).astype(float)
-
-
-def _lowest(mask: np.ndarray) -> np.ndarray:
-    """Index of the lowest voxel of each column, (I, J) float; infinite for an empty column."""
-    return np.where(mask.any(axis=2), mask.argmax(axis=2), np.inf)
-
-
-def _extended(bottom: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Columns without a value take that of the nearest column that has one."""
-    known = np.isfinite(bottom)
-    if not known.any():
-        return bottom
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return bottom[tuple(nearest)]
-
-
-def _disc(diameter: int) -> np.ndarray:
-    offset = np.arange(diameter) - (diameter - 1) / 2
-    return offset[:, None] ** 2 + offset[None, :] ** 2 <= (diameter / 2) ** 2
