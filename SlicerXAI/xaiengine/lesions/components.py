@@ -51,7 +51,6 @@ def find_lesions(
     threshold: float,
     *,
     minimal_volume_ml: float = MINIMAL_LESION_ML,
-    minimal_peak: float = 0.0,
     hu: np.ndarray | None = None,
     refinement: Refinement | None = None,
 ) -> np.ndarray:
@@ -59,7 +58,7 @@ def find_lesions(
 
     ``bits`` (I, J, K) is the map in bits per voxel on the scan's ``grid``, ``lungs`` (I, J, K) bool, ``hu`` the scan
     (needed by ``refinement``). Voxels that share a face, an edge or a corner are connected. Parts smaller than
-    ``minimal_volume_ml``, or whose strongest voxel stays below ``minimal_peak``, are left out. Returns int32.
+    ``minimal_volume_ml`` are left out. Returns int32.
 
     Raises:
         InputError: shapes differ, or the map holds values that are not finite inside the lungs.
@@ -78,8 +77,6 @@ def find_lesions(
     mask = (bits[box] > threshold) & lung
     if refinement is not None and mask.any():
         mask = _refined(mask, lung, None if hu is None else hu[box], grid.spacing, refinement)
-    if minimal_peak > threshold:
-        mask = ndimage.binary_propagation(mask & (bits[box] >= minimal_peak), WHOLE_NEIGHBOURHOOD, mask=mask)
     labels[box] = _by_size(mask, minimal_volume_ml / grid.voxel_volume_ml)
     return labels
 

@@ -24,7 +24,8 @@ from ..io.volume import Volume
 from .comparison import LesionComparison, compare_lesions
 from .components import Refinement, find_lesions
 from .estimate import in_words, seconds_needed
-from .quantify import Quantification, quantify_lesions
+from .plausibility import Evidence, apart, weigh_evidence
+from .quantify import Lesion, Quantification, quantify_lesions
 from .regions import LungRegions
 from .repeatability import BurdenSpread, spread_over_seeds
 from .settings import LesionSettings
@@ -39,7 +40,10 @@ GIGABYTE = 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class LesionFindings:
-    """Everything found in one scan. ``bits`` (I, J, K) float32 and ``labels`` int32 are on the scan's grid."""
+    """Everything found in one scan. ``bits`` (I, J, K) float32 and ``labels`` int32 are on the scan's grid.
+
+    ``evidence`` belongs to the lesions of ``quantification``; ``doubtful`` is what was not counted.
+    """
 
     maps: SliceMaps
     bits: np.ndarray
@@ -49,6 +53,27 @@ class LesionFindings:
     quantification: Quantification
     spread: tuple[BurdenSpread, ...]
     comparison: LesionComparison | None
+    evidence: tuple[Evidence, ...] = ()
+    doubtful: Doubtful | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Doubtful:
+    """Places that the map shows and that are not counted: ``labels`` (I, J, K) int32, numbers, and the reasons."""
+
+    labels: np.ndarray
+    lesions: tuple[Lesion, ...]
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    bits: np.ndarray
+    labels: np.ndarray
+    threshold: Threshold
+    quantification: Quantification
+    evidence: tuple[Evidence, ...]
+    doubtful: Doubtful
 
 
 def quantify_scan(
@@ -88,7 +113,7 @@ def quantify_scan(
     work = f"{called} of {len(slices)} slices are called {model.labels[target]}; explaining them takes"
     expect(f"{work} {in_words(seconds)}.", seconds)
     progress.stage("Explaining the slices", 1000)
-    runs: list[tuple[SliceMaps, np.ndarray, np.ndarray, Threshold, Quantification]] = []
+    runs: list[tuple[SliceMaps, _Measured]] = []
     for number in range(repeats):
         maps = explain_slices(
             model,
@@ -102,14 +127,25 @@ def quantify_scan(
             advance=lambda share, number=number: progress.update(int(1000 * (number + share) / repeats), 1000),
         )
         measured = interruptibly(progress.check, _measure, maps, prepared, volume, regions, settings)
-        runs.append((maps, *measured))
-    for text in runs[0][0].warnings:
+        runs.append((maps, measured))
+    maps, first = runs[0]
+    for text in maps.warnings:
         warn(text)
-    maps, bits, labels, threshold, quantification = runs[0]
     progress.stage("Measuring", 1)
-    comparison = None if reference is None else compare_lesions(labels, reference, volume.grid)
-    spread = spread_over_seeds([run[-1] for run in runs])
-    return LesionFindings(maps, bits, labels, regions, threshold, quantification, spread, comparison)
+    comparison = None if reference is None else compare_lesions(first.labels, reference, volume.grid)
+    spread = spread_over_seeds([measured.quantification for _, measured in runs])
+    return LesionFindings(
+        maps,
+        first.bits,
+        first.labels,
+        regions,
+        first.threshold,
+        first.quantification,
+        spread,
+        comparison,
+        first.evidence,
+        first.doubtful,
+    )
 
 
 def seen_by_model(volume: Volume, regions: LungRegions, settings: LesionSettings) -> Volume:
@@ -149,24 +185,42 @@ def refinement_of(settings: LesionSettings) -> Refinement | None:
 
 def _measure(
     maps: SliceMaps, prepared: Preprocessed, volume: Volume, regions: LungRegions, settings: LesionSettings
-) -> tuple[np.ndarray, np.ndarray, Threshold, Quantification]:
+) -> _Measured:
     step = float(np.linalg.norm(prepared.grid.affine[:3, maps.slice_axis]))
     unit = scan_units(volume.grid, step) if settings.is_bottleneck else 1.0
     bits = restore_density(maps, volume.grid)
     bits *= unit
     threshold = _threshold(settings, bits, regions, unit)
-    labels = find_lesions(
+    lungs, hu = regions.lungs.combined, volume.array
+    everything = find_lesions(
         bits,
-        regions.lungs.combined,
+        lungs,
         volume.grid,
         threshold.value,
         minimal_volume_ml=settings.minimum_volume,
-        minimal_peak=settings.relative_peak * float(bits[regions.lungs.combined].max(initial=0.0)),
-        hu=volume.array,
+        hu=hu,
         refinement=refinement_of(settings),
     )
-    quantification = quantify_lesions(labels, bits, volume.grid, regions.lungs, hu=volume.array, lobes=regions.lobes)
-    return bits, labels, threshold, quantification
+    evidence = weigh_evidence(
+        everything,
+        bits,
+        lungs,
+        volume.grid,
+        maps,
+        hu=hu if settings.denser_than > -1024 else None,
+        relative_peak=settings.relative_peak,
+    )
+    labels, left_out = apart(everything, evidence)
+    counted = quantify_lesions(labels, bits, volume.grid, regions.lungs, hu=hu, lobes=regions.lobes)
+    others = quantify_lesions(left_out, bits, volume.grid, regions.lungs, hu=hu, lobes=regions.lobes)
+    return _Measured(
+        bits,
+        labels,
+        threshold,
+        counted,
+        tuple(item for item in evidence if not item.reason),
+        Doubtful(left_out, others.lesions, tuple(item for item in evidence if item.reason)),
+    )
 
 
 def _threshold(settings: LesionSettings, bits: np.ndarray, regions: LungRegions, unit: float) -> Threshold:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .pipeline import LesionFindings
 
 IN_A_LESION = "in a lesion"
-FAINT, OUTSIDE, LEFT_OUT = (
+FAINT, OUTSIDE, NOT_COUNTED, LEFT_OUT = (
     "the map stays below the threshold",
     "the map is above the threshold outside the lungs alone",
+    "what was found there is not counted as a lesion",
     "what lies above the threshold is too small, too faint or not dense enough for a lesion",
 )
 MOST_PLACES = 6
@@ -36,9 +37,15 @@ def slice_outcomes(found: LesionFindings) -> list[str]:
     maps, grid = found.maps, found.regions.lungs.grid
     above = found.bits > found.threshold.value
     inside = above & found.regions.lungs.combined
+    doubtful = np.zeros_like(above) if found.doubtful is None else found.doubtful.labels > 0
     slices = {
         name: set(_slice_numbers(maps, grid, mask))
-        for name, mask in (("lesion", found.labels > 0), ("above", above), ("inside", inside))
+        for name, mask in (
+            ("lesion", found.labels > 0),
+            ("above", above),
+            ("inside", inside),
+            ("doubtful", doubtful),
+        )
     }
     outcomes = []
     for number, explained in enumerate(maps.explained):
@@ -46,6 +53,8 @@ def slice_outcomes(found: LesionFindings) -> list[str]:
             outcomes.append("")
         elif number in slices["lesion"]:
             outcomes.append(IN_A_LESION)
+        elif number in slices["doubtful"]:
+            outcomes.append(NOT_COUNTED)
         else:
             outcomes.append(
                 LEFT_OUT if number in slices["inside"] else OUTSIDE if number in slices["above"] else FAINT

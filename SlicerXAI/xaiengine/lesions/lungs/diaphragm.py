@@ -28,12 +28,12 @@ these shares of its faces, and is thinner than this share of its diameter. Conso
 
 def diaphragm(cage: RibCage, height: np.ndarray, sides: np.ndarray, middle: float, spacing: float) -> np.ndarray:
     """Index along the third axis below which no lung is looked for, per column, (I, J) float."""
-    footprint = cage.inside.any(axis=2)
+    footprint = np.asarray(cage.inside.any(axis=2))
     bottoms = {side: _lowest(sides == side) for side in (RIGHT, LEFT)}
     mirror = np.rint(2 * middle - np.arange(sides.shape[0])).astype(int)
     on_grid = (mirror >= 0) & (mirror < sides.shape[0])
     right_half = np.arange(sides.shape[0]) > middle
-    bottom = np.full(footprint.shape, np.inf)
+    bottom: np.ndarray = np.full(footprint.shape, np.inf)
     for side, half in ((RIGHT, right_half), (LEFT, ~right_half)):
         own = bottoms[side]
         other = np.full(own.shape, np.inf)

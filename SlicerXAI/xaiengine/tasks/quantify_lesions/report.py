@@ -30,6 +30,8 @@ from ...lesions.slice_outcomes import (
 )
 from ...models.provenance import model_provenance
 from ..explained_voxels import write_explained_voxels
+from .doubtful_places import COLOR as DOUBTFUL_COLOR
+from .doubtful_places import write_doubtful_places
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -146,7 +148,9 @@ def _write(
     write_segmentation(output.path("lungs.seg.nrrd"), found.regions.segmentation(f"{volume.name} lungs"))
     output.add("segmentation", "lungs.seg.nrrd", "lungs", "lungs", display={"visible": False})
     step()
-    lesions = found.quantification.lesion_rows()
+    lesions = [
+        {**lesion, **evidence.row()} for lesion, evidence in zip(found.quantification.lesion_rows(), found.evidence)
+    ]
     columns = list(lesions[0]) if lesions else ["lesion", "volume (mL)", "max diameter (mm)", "lung"]
     output.table("lesions.csv", columns, lesions, "lesion table", "table")
     burdens = [{**row, **spread} for row, spread in zip(found.quantification.burden_rows(), _spreads(found))]
@@ -159,6 +163,7 @@ def _write(
     output.table("slices.csv", list(slices[0]), slices, "slice table", "slices")
     step()
     write_explained_voxels(explained_voxels(found.maps, volume.grid), volume, context)
+    write_doubtful_places(found, volume, context)
     _picture(volume, found, settings, unit, context)
     step(2)
 
@@ -231,12 +236,15 @@ def _picture(volume: Volume, found: LesionFindings, settings: LesionSettings, un
         _upper_end(found),
         explained_voxels(found.maps, volume.grid),
     )
+    outlines = [Outline(found.labels > 0, "lesions", LESION_COLORS[0])]
+    if found.doubtful is not None and found.doubtful.lesions:
+        outlines.append(Outline(found.doubtful.labels > 0, "not counted", DOUBTFUL_COLOR))
     caption = f"{significant(total.lesion_ml)} mL of lesions, {significant(total.percent)} % of the lungs"
     draw_three_planes(
         context.output.path("picture.png"),
         volume,
         [layer],
-        [Outline(found.labels > 0, "lesions", LESION_COLORS[0])],
+        outlines,
         text=PictureText(volume.name, caption),
         center_ras=where,
         window=LUNG if volume.unit in ("", "HU") else "auto",
@@ -254,6 +262,8 @@ def _values(found: LesionFindings) -> dict[str, Any]:
         "severity": found.quantification.severity.label,
         "lesion_count": len(found.quantification.lesions),
     }
+    if found.doubtful is not None:
+        values["not_counted_ml"] = float(sum(lesion.volume_ml for lesion in found.doubtful.lesions))
     share = information_share(found)
     if share is not None:
         values["in_lesions_percent"] = 100 * share

@@ -22,6 +22,8 @@ class QuantifyLesions(Task[QuantifyLesionsOptions]):
         OutputSpec("lungs", "segmentation", "Lungs", "The lungs in which lesions were searched for."),
         OutputSpec("table", "table", "Lesion table", "One row for each lesion."),
         OutputSpec("burden", "table", "Burden table", "Lesion volume and burden for each lung or lobe."),
+        OutputSpec("not_counted", "segmentation", "Not counted", "Places kept apart.", optional=True),
+        OutputSpec("not_counted_table", "table", "Places not counted", "Each with its reason.", optional=True),
         OutputSpec("explained", "segmentation", "Explained slices", "Where the model was asked.", optional=True),
         OutputSpec("picture", "image", "Picture", "Three planes through the largest lesion.", optional=True),
     )
@@ -31,6 +33,7 @@ class QuantifyLesions(Task[QuantifyLesionsOptions]):
         ValueSpec("lung_ml", "Lung volume", "Volume of the lungs.", unit="mL"),
         ValueSpec("severity", "Severity", "CT-0 to CT-4 by involvement of the lungs.", "string"),
         ValueSpec("lesion_count", "Lesions", "How many lesions were found.", "integer"),
+        ValueSpec("not_counted_ml", "Not counted", "Volume of the places that were kept apart.", unit="mL"),
         ValueSpec(
             "in_lesions_percent",
             "Map in lesions",
