@@ -73,7 +73,6 @@ def print_findings(result: Result, folder: Path) -> None:
     print(
         f"Burden    {values['burden_ml']:.2f} mL of {values['lung_ml']:.0f} mL lung = {values['burden_percent']:.3f} %"
     )
-    print(f"Severity  {values['severity']}")
     print(
         f"Readers   {values['reference_ml']:.2f} mL (at least 2 of 4); Dice {values['reference_dice']:.2f}, "
         f"volume {values['reference_volume_error_percent']:+.0f} %, "

@@ -62,6 +62,18 @@ def test_the_task_writes_every_artifact(finished):
     assert (output / "picture.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_grade_of_covid_is_given_for_models_that_ask_for_it(finished, scan, tmp_path):
+    assert "severity" not in finished[0].values
+    bundle = write_model(tmp_path / "covid")
+    settings = json.loads((bundle / "configs" / "explanation.json").read_text(encoding="utf-8"))
+    (bundle / "configs" / "explanation.json").write_text(json.dumps({**settings, "grading": "covid-19"}), "utf-8")
+    result = run_job(job(scan, bundle, tmp_path / "out"))
+    assert result.values["severity"] == "COVID-19 CT extent, CT-1 of 0-4"
+    (bundle / "configs" / "explanation.json").write_text(json.dumps({**settings, "grading": "flu"}), "utf-8")
+    refused = run_job(job(scan, bundle, tmp_path / "refused"))
+    assert refused.status == "failed" and "grading" in refused.error.message
+
+
 def test_the_files_lie_on_the_scan(finished, scan):
     _, output = finished
     grid = read_volume(scan / "ct.nrrd").grid
@@ -234,7 +246,7 @@ def test_the_shell_answers_with_exit_code_and_remedy(scan, model_folder, tmp_pat
     good = [*call, str(tmp_path / "good"), str(scan / "ct.nrrd"), "--lungs", str(scan / "lungs.seg.nrrd")]
     done = subprocess.run([*good, "--threshold-method", "otsu"], env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "severity = CT-1" in done.stderr and "lesions.csv" in done.stderr
+    assert "lesion_count = 1" in done.stderr and "CT-1" not in done.stderr and "lesions.csv" in done.stderr
     help_text = subprocess.run([*call[:4], "--help"], env=settings, capture_output=True, text=True).stdout
     assert "--minimum-probability" in help_text and "[mL]" in help_text
 

@@ -165,6 +165,7 @@ def assemble_described(
         notes=(*description.notes, *notes),
         reference=description.reference,
         axis_order=description.axis_order or "",
+        grading=description.grading,
     )
     model = with_layers(model, description.layers, description.input_size)
     if not model.labels or description.task is None:

@@ -71,6 +71,7 @@ class ExplainedModel:
     memory, by layer, which come before those in files; ``examples`` are healthy reference scans in memory, as the
     network sees them (each (C, spatial...)). ``axis_order`` is that of a 2D network's pictures and slices, ""
     where it is not described (see :mod:`xaiengine.models.axis_order`).
+    ``grading`` is the scale that the model asks for, where its findings are those of one disease ("" for none).
     """
 
     name: str
@@ -98,6 +99,7 @@ class ExplainedModel:
     statistics: Mapping[str, Any] = field(default_factory=dict)
     examples: tuple[Any, ...] = ()
     axis_order: Literal["", "rows_first", "columns_first"] = ""
+    grading: Literal["", "covid-19"] = ""
 
     def __post_init__(self) -> None:
         """From now on the network is called with a copy of its input, which it may change."""

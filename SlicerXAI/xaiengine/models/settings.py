@@ -44,6 +44,8 @@ class ExplanationSettings(BaseModel):
     how many passes with fixed seeds are averaged where the network's output is random.
     ``axis_order`` is the order in which a 2D network takes the axes of pictures and slices: "rows_first" (height,
     width) as PyTorch and torchvision, "columns_first" as MONAI.
+    ``grading`` names the scale by which the extent of what the model finds may be graded: "covid-19" (CT-0 to CT-4), for
+    models of that disease alone.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,6 +66,7 @@ class ExplanationSettings(BaseModel):
     output: str | int = ""
     axis_order: Literal["rows_first", "columns_first"] | None = None
     passes: int = Field(0, ge=0, le=256)
+    grading: Literal["", "covid-19"] = ""
 
     @classmethod
     def parse(cls, text: str, file: str) -> ExplanationSettings:

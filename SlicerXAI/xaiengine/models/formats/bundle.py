@@ -278,6 +278,7 @@ def assemble_parts(
         files=files,
         reference=settings.reference,
         axis_order=settings.axis_order or "",
+        grading=settings.grading,
     )
     model = with_layers(model, settings.layers, _input_size(arguments, model.spatial_dims))
     is_named = labels != numbered_labels(outputs, task)

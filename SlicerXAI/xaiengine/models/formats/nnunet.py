@@ -137,6 +137,7 @@ def load_nnunet(path: Path, trust: bool = False, training: str = "") -> Explaine
         notes=(*([f"The training {training} is used."] if training else []), *dict.fromkeys(notes)),
         files=files,
         reference=settings.reference,
+        grading=settings.grading,
     )
     return understood(with_layers(model, settings.layers), output=settings.output)
 

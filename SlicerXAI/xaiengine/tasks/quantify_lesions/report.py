@@ -89,7 +89,7 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     )
     context.progress.stage("Writing", 6)
     _write(volume, findings, settings, model, context)
-    return Outcome(values=_values(findings), provenance=_provenance(findings, settings, model, volume, target))
+    return Outcome(values=_values(findings, model), provenance=_provenance(findings, settings, model, volume, target))
 
 
 def slice_classifier(model: ExplainedModel) -> ExplainedModel:
@@ -253,17 +253,18 @@ def _picture(volume: Volume, found: LesionFindings, settings: LesionSettings, un
     context.output.add("image", "picture.png", "picture", "picture")
 
 
-def _values(found: LesionFindings) -> dict[str, Any]:
+def _values(found: LesionFindings, model: ExplainedModel) -> dict[str, Any]:
     total = found.quantification.total
     values: dict[str, Any] = {
         "burden_percent": total.percent,
         "burden_ml": total.lesion_ml,
         "lung_ml": total.region_ml,
-        "severity": found.quantification.severity.label,
         "lesion_count": len(found.quantification.lesions),
     }
     if found.doubtful is not None:
         values["not_counted_ml"] = float(sum(lesion.volume_ml for lesion in found.doubtful.lesions))
+    if model.grading == "covid-19":
+        values["severity"] = f"COVID-19 CT extent, {found.quantification.severity.label} of 0-4"
     share = information_share(found)
     if share is not None:
         values["in_lesions_percent"] = 100 * share

@@ -13,7 +13,7 @@ class QuantifyLesions(Task[QuantifyLesionsOptions]):
     title = "Quantify lesions"
     description = (
         "Locates lesions in a chest CT by what a slice classifier looks at (information bottleneck attribution), "
-        "and measures them: volume, burden, severity. For research, not for diagnosis."
+        "and measures them: volume and burden. For research, not for diagnosis."
     )
     Options = QuantifyLesionsOptions
     outputs = (
@@ -31,7 +31,7 @@ class QuantifyLesions(Task[QuantifyLesionsOptions]):
         ValueSpec("burden_percent", "Burden", "Lesion volume by lung volume.", unit="%"),
         ValueSpec("burden_ml", "Lesion volume", "Volume of all lesions.", unit="mL"),
         ValueSpec("lung_ml", "Lung volume", "Volume of the lungs.", unit="mL"),
-        ValueSpec("severity", "Severity", "CT-0 to CT-4 by involvement of the lungs.", "string"),
+        ValueSpec("severity", "Extent", "CT-0 to CT-4 of COVID-19, of models that ask for this grading.", "string"),
         ValueSpec("lesion_count", "Lesions", "How many lesions were found.", "integer"),
         ValueSpec("not_counted_ml", "Not counted", "Volume of the places that were kept apart.", unit="mL"),
         ValueSpec(
