@@ -13,6 +13,7 @@ from host.bright_lesion import write_model
 from support.lesion_patients import grid_of, patient
 from support.prediction_models import BrightBall
 from torch import nn
+from xaiengine.core.errors import OptionError
 from xaiengine.io.segmentation import Mask, Segmentation
 from xaiengine.io.volume_files import read_volume, write_volume
 
@@ -178,6 +179,38 @@ def test_notebooks_show_three_planes():
         page = item._repr_html_()
         assert "data:image/png;base64," in page and "&lt;b&gt;ball" in page and "<b>ball" not in page
     assert "<table>" in xai.methods()._repr_html_()
+
+
+@pytest.mark.parametrize("source", ["flips", "seeds"])
+def test_uncertainty_is_the_sd_of_the_maps_of_the_runs(source):
+    model = xai.wrap(ball_counter(), task="classification", labels=["healthy", "ball"])
+    asked = {"methods": "smoothgrad", "target": "ball", "samples": 4}
+    result = xai.explain(model, scan_with_ball(), **asked, uncertainty=source, uncertainty_runs=3)
+    heat = result["smoothgrad"]
+    assert heat.uncertainty.shape == SHAPE and heat.uncertainty.any()
+    assert len(result.uncertainty["runs"]) == 4 and 0 < result.uncertainty["stable_share"]["smoothgrad"] <= 1
+    assert xai.explain(model, scan_with_ball(), **asked)["smoothgrad"].uncertainty is None
+    if source == "seeds":
+        maps = [xai.explain(model, scan_with_ball(), **asked, seed=seed)["smoothgrad"].map for seed in range(4)]
+        np.testing.assert_allclose(heat.uncertainty, np.std(maps, axis=0, ddof=1), rtol=1e-3, atol=1e-7)
+    for wrong in ({"uncertainty": "luck"}, {"uncertainty": "flips", "uncertainty_runs": 1}):
+        with pytest.raises(OptionError, match="over 'luck'|1 runs"):
+            xai.explain(model, scan_with_ball(), **asked, **wrong)
+
+
+def test_a_result_writes_its_report(tmp_path):
+    model = xai.wrap(ball_counter(), task="classification", labels=["healthy", "<b>ball"])
+    result = xai.explain(model, scan_with_ball(), ["saliency", "gradcam"], target="<b>ball", uncertainty="flips")
+    page = result.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Stability of the map" in page and "Interactive planes" in page and "<b>ball" not in page
+    assert "SD of Saliency" in page and "flipped along axis 1" in page
+    bare = result.report(tmp_path / "bare.html", with_scan=False).read_text(encoding="utf-8")
+    assert 'id="scene"' not in bare and 'id="scene"' in page
+    segmenter = xai.wrap(Threshold(), "segmentation", ["background", "bright"])
+    seg = xai.explain(segmenter, scan_with_ball(), "hirescam", "bright", uncertainty="flips", uncertainty_runs=2)
+    page = seg.report(tmp_path / "seg.html").read_text(encoding="utf-8")
+    assert "Explained" in page and "hirescam" not in page.split("<h3>")[1]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["bare.html", "page.html", "seg.html"]
 
 
 def test_the_same_seed_gives_the_same_map_and_progress_is_told():

@@ -186,6 +186,27 @@ def test_a_scan_that_moved_is_found_beside_the_result_or_said(folder, tmp_path):
         write_report(folder, scan=tmp_path / "nowhere.nrrd")
 
 
+def test_where_the_explanation_is_stable_is_said(folder):
+    result = read_result_folder(folder).result
+    (folder / "regions.csv").write_text(
+        "method,segment,part of |map| (%),stable part (%)\n"
+        "IBA,aorta,60,91.2\nIBA,liver,30,12\nIBA,spleen,0.4,0\nIBA,lung,9,50\nCAM,heart,99,3\n",
+        encoding="utf-8",
+    )
+    regions = Artifact(kind="table", file="regions.csv", name="regions", role="regions")
+    values = {
+        **result.values,
+        "stable_percent": 64.3,
+        "uncertainty_runs": 5,
+        "uncertainty_source": "flips of the scan",
+    }
+    changed(result, folder, artifacts=[*result.artifacts, regions], values=values)
+    page = page_of(write_report(folder, with_scan=False))
+    assert "64 % of the map is stable over 5 runs (flips of the scan)." in page.text
+    assert "The explanation is stable in aorta (91 %); not stable in liver (12 %)." in page.text
+    assert "heart" not in next(line for line in page.words if "stable over" in line)
+
+
 def test_names_and_texts_are_never_markup(folder):
     result = read_result_folder(folder).result
     artifacts = [item.model_copy(update={"name": HOSTILE, "description": HOSTILE}) for item in result.artifacts]

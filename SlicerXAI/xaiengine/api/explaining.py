@@ -10,13 +10,14 @@ import numpy as np
 
 from ..attribution.baselines import BaselineKind
 from ..attribution.bottleneck.statistics import ReferenceStatistics
-from ..attribution.estimate import estimate, memory_warning
+from ..attribution.estimate import Estimate, estimate, memory_warning
 from ..attribution.registry import AttributionMethod
 from ..attribution.results import whole_explanation, window_explanations
 from ..attribution.runner import Finished, run_methods
 from ..core.device import choose_device
 from ..core.errors import OptionError
 from ..core.progress import Progress
+from ..evaluation.uncertainty.measuring import STAGE
 from ..inference.scan_view import choose_rows, scan_output, view_scan
 from ..io.grid import Grid
 from ..io.volume import Volume
@@ -33,6 +34,7 @@ from .results import Explanation, Result, explanation_from
 from .scans import as_mask, as_volume
 from .segmentations import SegmentationSettings, checked_scan, request_of, segmentation_case, segmented
 from .settings import chosen_methods, method_settings
+from .uncertain import UncertaintyRequest, uncertainty_facts, whole_uncertainty, window_uncertainty
 
 PREPARING = "Preparing"
 
@@ -56,6 +58,7 @@ class _Asked:
     overlap: float | None
     batch_size: int
     seed: int
+    uncertainty: UncertaintyRequest = UncertaintyRequest()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,6 +81,8 @@ def explain(
     overlap: float | None = None,
     batch_size: int = 0,
     seed: int = 0,
+    uncertainty: str | None = None,
+    uncertainty_runs: int = 4,
     device: str | None = None,
     progress: Reporter = None,
     **settings: Any,
@@ -105,6 +110,9 @@ def explain(
         reference: statistics from :func:`fit_reference`; those that were saved are found without.
         overlap: of sliding windows, the model's own if None. batch_size: inputs or windows per pass, 0 for automatic.
         seed: the same seed gives the same maps.
+        uncertainty: explain again over ``flips`` of the scan, Monte-Carlo ``dropout``, ``folds`` of an nnU-Net
+            training or ``seeds`` of the method, at most ``uncertainty_runs`` more times: each map gets its standard
+            deviation (``heat.uncertainty``), the result the table of the runs (``result.uncertainty``).
         device: move the model there first.
         progress: ``print``, or another function of a line of text.
         **settings: of the methods, for example ``steps=64``, ``occlusion_mm=8``.
@@ -137,6 +145,7 @@ def explain(
         overlap=overlap,
         batch_size=batch_size,
         seed=seed,
+        uncertainty=UncertaintyRequest(uncertainty or "", uncertainty_runs),
         settings=method_settings(chosen, settings),
     )
     if reference is not None:
@@ -185,12 +194,13 @@ def _prediction(model: ExplainedModel, volume: Volume, asked: _Asked, progress: 
         seed=asked.seed,
     )
     case = prediction_case(view, target, rows, settings, progress=progress, warn=notes)
-    finished = _run(case, asked.methods, progress, notes)
+    finished, expected = _run(case, asked, progress, notes)
     question = PredictionQuestion(view, rows, replace(case, progress=None, memory={}))
-    found = {}
-    for item in finished:
-        placed = whole_explanation(item, case, view, rows)
-        found[item.method.name] = explanation_from(placed, scan=volume, question=question)
+    maps = [whole_explanation(item, case, view, rows) for item in finished]
+    again = [item.method for item in finished]
+    maps, measured = whole_uncertainty(asked.uncertainty, again, case, view, rows, maps, expected, progress, notes)
+    progress.finish()
+    found = {item.method: explanation_from(item, scan=volume, question=question) for item in maps}
     return _result(
         found,
         volume,
@@ -200,6 +210,7 @@ def _prediction(model: ExplainedModel, volume: Volume, asked: _Asked, progress: 
         target=target.name,
         value=float(target.value(view.outputs[rows]).mean()),
         prediction=predicted_probabilities(model, scan_output(view)),
+        uncertainty=uncertainty_facts(measured),
     )
 
 
@@ -273,11 +284,15 @@ def _segmentation(model: ExplainedModel, volume: Volume, asked: _Asked, progress
     )
     case = segmentation_case(scan, chosen, settings, progress)
     case.check(asked.methods)
-    finished = _run(case, asked.methods, progress, notes)
+    finished, expected = _run(case, asked, progress, notes)
     question = SegmentationQuestion(scan, replace(case, progress=None, memory={}))
     found: dict[str, Explanation] = {}
-    for item in finished:
-        maps = window_explanations(item, case)
+    placed_maps = [placed for item in finished for placed in window_explanations(item, case)]
+    again = [item.method for item in finished]
+    placed_maps, measured = window_uncertainty(asked.uncertainty, again, case, placed_maps, expected, progress, notes)
+    progress.finish()
+    for method in again:
+        maps = [placed for placed in placed_maps if placed.method == method.name]
         last = maps[-1].layer
         for placed in maps:
             key = placed.method
@@ -299,6 +314,7 @@ def _segmentation(model: ExplainedModel, volume: Volume, asked: _Asked, progress
             for number, (label, mask) in enumerate(zip(scan.labels, scan.masks))
             if number != scan.background
         },
+        uncertainty=uncertainty_facts(measured),
     )
 
 
@@ -308,17 +324,24 @@ def _on_scan(scan: Any, mask: np.ndarray) -> np.ndarray:
     return restore(mask.astype(np.uint8), scan.grid, scan.volume.grid, "nearest") > 0
 
 
-def _run(case: Any, methods: list[AttributionMethod], progress: Progress, notes: Notes) -> list[Finished]:
+def _run(case: Any, asked: _Asked, progress: Progress, notes: Notes) -> tuple[list[Finished], Estimate]:
+    methods = asked.methods
     expected = estimate(case, methods)
     notes(memory_warning(expected, case))
-    progress.plan([(PREPARING, 0.02 * expected.total), *((m.title, expected.seconds[m.name]) for m in methods)])
-    finished = run_methods(case, methods, expected=expected, warn=notes)
-    progress.finish()
-    return finished
+    stages = [(method.title, expected.seconds[method.name]) for method in methods]
+    stages += [(STAGE, asked.uncertainty.runs * expected.total)] if asked.uncertainty.source else []
+    progress.plan([(PREPARING, 0.02 * expected.total), *stages])
+    return run_methods(case, methods, expected=expected, warn=notes), expected
 
 
 def _result(
-    found: dict[str, Explanation], volume: Volume, model: ExplainedModel, asked: _Asked, notes: Notes, **facts: Any
+    found: dict[str, Explanation],
+    volume: Volume,
+    model: ExplainedModel,
+    asked: _Asked,
+    notes: Notes,
+    uncertainty: Mapping[str, Any],
+    **facts: Any,
 ) -> Result:
     from ..attribution.results import tell_notes
 
@@ -333,5 +356,6 @@ def _result(
         "baseline": asked.baseline,
         "seed": asked.seed,
         "device": str(model.device),
+        **uncertainty,
     }
     return Result(found, volume, notes=tuple(notes.texts), provenance=provenance, **facts)

@@ -43,6 +43,11 @@ class Explanation(PlacedMap):
     question: Question | None = field(default=None, repr=False)
     structure: np.ndarray | None = field(default=None, repr=False)
 
+    @property
+    def uncertainty(self) -> np.ndarray | None:
+        """SD of the map over repeated runs, (I, J, K) in its unit; None where ``uncertainty`` was not asked for."""
+        return self.extras.get("uncertainty")
+
     def on(self, grid: Grid | Volume) -> Explanation:
         """The explanation on another grid of the same patient (a scan stands for its grid), 0 outside its own.
 
@@ -106,6 +111,11 @@ class Result(Mapping[str, Explanation]):
         self.prediction, self.notes, self.provenance = dict(prediction), notes, dict(provenance)
         self.seconds = float(sum({item.method: item.provenance["seconds"] for item in self.values()}.values()))
 
+    @property
+    def uncertainty(self) -> Mapping[str, Any] | None:
+        """The runs over which the uncertainty was measured, SDs of target and prediction; None where it was not."""
+        return self.provenance.get("uncertainty")
+
     def __getitem__(self, key: str) -> Explanation:
         if key in self._explanations:
             return self._explanations[key]
@@ -142,6 +152,17 @@ class Result(Mapping[str, Explanation]):
         (folder / "picture.png").write_bytes(png_bytes(self.figure(theme)))
         write_text_atomically(folder / "summary.json", json.dumps(self.summary(), indent=2, ensure_ascii=False) + "\n")
         return folder
+
+    def report(self, path: str | Path = "report.html", *, with_scan: bool = True) -> Path:
+        """Write one HTML page about the result and return its path: answer, checks, interactive planes, tables.
+
+        It asks nothing of the network. ``with_scan=False`` leaves the planes, and every voxel of the scan, out.
+
+        Raises ResourceError when it cannot be written.
+        """
+        from .report_folder import report_of
+
+        return report_of(self, Path(path).expanduser(), with_scan)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the maps, as plain values."""

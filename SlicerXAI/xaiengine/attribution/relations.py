@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,18 @@ from .regions import NET_COLUMN, PART_COLUMN, region_table
 
 
 def region_rows(
-    values: np.ndarray, structures: Mapping[str, np.ndarray], voxel_ml: float, target: str, method: str
+    values: np.ndarray,
+    structures: Mapping[str, np.ndarray],
+    voxel_ml: float,
+    target: str,
+    method: str,
+    more: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """What each structure holds of one map (I, J, K), ranked by density."""
-    return [{"target": target, "method": method, **row.row()} for row in region_table(values, structures, voxel_ml)]
+    """What each structure holds of one map (I, J, K), ranked by density; ``more`` gives further columns by name."""
+    return [
+        {"target": target, "method": method, **row.row(), **(more(row.segment) if more is not None else {})}
+        for row in region_table(values, structures, voxel_ml)
+    ]
 
 
 def relation_matrix(

@@ -21,6 +21,7 @@ from ..inference.segmentation_preparation import PredictedScan
 from ..targets.segmentation_targets import VoxelTarget
 from ..targets.target_choice import ChosenTarget, TargetRequest, choose_targets, classes_present
 from .attention_distance import DistanceCurve, ReceptiveField, distance_curve, receptive_field
+from .uncertainty.measuring import Uncertainty
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class Findings:
     view: ReceptiveField | None = None
     matrix: tuple[list[str], list[dict[str, Any]]] | None = None
     corrections: Mapping[str, Correction] = field(default_factory=dict)
+    uncertainty: Uncertainty | None = None
 
 
 def measure(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..attribution.explanation import Explanation
 from ..io.volume import Volume
-from .three_planes import MapLayer, Outline, PictureText, color_end, draw_three_planes
+from .three_planes import MapLayer, Outline, PictureText, color_end, draw_three_planes, has_opposing
 
-__all__ = ["display_window", "draw_explanations", "layer_of"]
+__all__ = ["display_of", "display_window", "draw_explanations", "layer_of"]
 
 
 def display_window(explanation: Explanation) -> float:
@@ -23,6 +24,20 @@ def display_window(explanation: Explanation) -> float:
 def layer_of(explanation: Explanation) -> MapLayer:
     """An explanation as it is drawn."""
     return MapLayer(explanation.map, explanation.title, explanation.unit)
+
+
+def display_of(explanation: Explanation) -> dict[str, Any]:
+    """Hints for showing a map: diverging colors around zero for signed maps, heat for others."""
+    end = display_window(explanation)
+    if has_opposing(explanation.map):
+        return {"colors": "diverging", "window": [-end, end], "opacity": 0.5, "background": "input"}
+    return {
+        "colors": "heat",
+        "window": [0.0, end],
+        "threshold": 0.05 * end,
+        "opacity": 0.5,
+        "background": "input",
+    }
 
 
 def draw_explanations(

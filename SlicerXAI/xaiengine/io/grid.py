@@ -181,6 +181,13 @@ class Grid:
         affine[:3, 3] = self.index_to_ras(start)
         return Grid(tuple(shape), affine)
 
+    def flipped(self, axes: Sequence[int]) -> Grid:
+        """The same voxels, stored the other way around along some of the axes."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.index_to_ras([size - 1 if axis in axes else 0 for axis, size in enumerate(self.shape)])
+        affine[:3, list(axes)] *= -1
+        return Grid(self.shape, affine)
+
     def describe(self) -> str:
         """Size and spacing in words, for messages: ``512 x 512 x 133 voxels of 0.70 x 0.70 x 2.50 mm``."""
         size = " x ".join(str(count) for count in self.shape)

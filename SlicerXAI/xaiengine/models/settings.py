@@ -44,8 +44,8 @@ class ExplanationSettings(BaseModel):
     how many passes with fixed seeds are averaged where the network's output is random.
     ``axis_order`` is the order in which a 2D network takes the axes of pictures and slices: "rows_first" (height,
     width) as PyTorch and torchvision, "columns_first" as MONAI.
-    ``grading`` names the scale by which the extent of what the model finds may be graded: "covid-19" (CT-0 to CT-4), for
-    models of that disease alone.
+    ``grading`` names the scale by which the extent of what the model finds may be graded: "covid-19" (CT-0 to CT-4),
+    for models of that disease alone.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ..core.job import Result
 from ..core.number_text import significant
+from .check_line import CheckLine, Light
 from .result_files import ResultFolder, Table
-
-Light = Literal["good", "caution", "bad"]
+from .stability_words import stability
 
 UNITS = {"mm": "mm", "ml": "mL", "percent": "%", "seconds": "s", "gb": "GB", "bits": "bits"}
 # Keys whose words say more than themselves.
@@ -37,6 +37,8 @@ NAMES = {
     "reference_volume_error_percent": ("Larger than the reference by", "%"),
     "outside_reference_ml": ("Found outside the reference", "mL"),
     "reference_ml": ("Volume of the reference", "mL"),
+    "uncertainty_source": ("Uncertainty was measured over", ""),
+    "uncertainty_runs": ("Runs that were compared", ""),
     "in_lesions_percent": ("Part of the map that lies in the reported lesions", "%"),
 }
 HOW_TO_READ = {
@@ -48,6 +50,8 @@ HOW_TO_READ = {
     "map": "A map shows what this model used on this scan. It does not show disease, nor that the model is right.",
     "synthetic": "Images marked SYNTHETIC were generated. They show what would change the model's answer, not how "
     "this patient looked or will look.",
+    "uncertainty": "A map of SD shows where repeated explanations differ: where it is as bright as the map, do "
+    "not rely on the map. A place that is stable need not be right.",
     "sides": "Planes are shown as radiologists look at them: the patient's right is on the left of the picture.",
 }
 
@@ -59,16 +63,6 @@ class NamedValue:
     title: str
     unit: str = ""
     description: str = ""
-
-
-@dataclass(frozen=True)
-class CheckLine:
-    """A check as a traffic light: what was asked, what came out, and what it means."""
-
-    light: Light
-    title: str
-    outcome: str
-    meaning: str = ""
 
 
 def words_of(name: str, declared: Mapping[str, NamedValue]) -> NamedValue:
@@ -200,6 +194,7 @@ def checks(found: ResultFolder) -> list[CheckLine]:
     methods = found.tables.get("methods")
     if methods is not None:
         lines += _convergence(methods)
+    lines += stability(found)
     lines += [CheckLine("caution", "Note", text) for text in result.warnings]
     lines += [CheckLine("caution", "Missing file", f"{file} is not in the folder any more.") for file in found.missing]
     if result.values.get("speaks") in ("yes", "no"):
@@ -258,6 +253,7 @@ def how_to_read(result: Result) -> list[str]:
     kinds += [kind for kind in ("heat", "diverging") if kind in colors]
     kinds += ["hatched"] if result.artifact("explained") else []
     kinds += ["bits"] if any("bits" in item.units for item in volumes) else []
+    kinds += ["uncertainty"] if result.artifact("uncertainty") else []
     kinds += ["map"] if volumes else []
     kinds += ["synthetic"] if result.task == "explain-counterfactual" else []
     return [HOW_TO_READ[kind] for kind in kinds]

@@ -8,6 +8,8 @@ just that box.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -87,6 +89,17 @@ class SegmentationTarget(Target):
         if output is None:
             raise ValueError(f"the derivative of {self.title} depends on the output")
         return super().cotangent(output)
+
+    def flipped(self, axes: Sequence[int]) -> SegmentationTarget:
+        """The same voxels of an image that is stored the other way around along some of its axes (0 to 2)."""
+        made = copy(self)
+        sizes = enumerate(zip(self.box, self.image_size))
+        box = [slice(n - part.stop, n - part.start) if axis in axes else part for axis, (part, n) in sizes]
+        object.__setattr__(made, "box", tuple(box))
+        for name, item in vars(self).items():
+            if isinstance(item, Tensor):
+                object.__setattr__(made, name, item.flip(tuple(axes)))
+        return made
 
     @abstractmethod
     def value_in_box(self, output: Tensor) -> Tensor:

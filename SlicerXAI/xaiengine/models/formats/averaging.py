@@ -43,3 +43,29 @@ class MirroredNetwork(nn.Module):
             output = output.flip(flip) if flip else output
             total = output if flip == () else total + output
         return total / len(self.flips)
+
+
+class OneOf(nn.Module):
+    """One network of an ensemble by itself: its output is one tensor, as the ensemble's is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._select = OutputSelector()
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._select(self.network(batch))
+
+
+def fold_of(network: nn.Module, fold: int) -> nn.Module:
+    """One network of an ensemble, over mirrored inputs too where the ensemble is.
+
+    Raises TypeError for a network that is no ensemble.
+    """
+    if isinstance(network, MirroredNetwork):
+        made = MirroredNetwork(fold_of(network.network, fold), ())
+        made.flips = list(network.flips)
+        return made
+    if not isinstance(network, AveragedNetwork):
+        raise TypeError(f"{type(network).__name__} is no ensemble")
+    return OneOf(network.folds[fold])

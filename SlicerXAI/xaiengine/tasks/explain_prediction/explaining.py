@@ -24,6 +24,7 @@ from ...attribution.runner import run_methods
 from ...attribution.whole_case import WholeCase, check_needs
 from ...core.errors import ModelError, OptionError
 from ...core.progress import Progress
+from ...evaluation.uncertainty.measuring import STAGE, Plan, Uncertainty, measure_whole, plan_whole
 from ...inference.patches import centers_of, patch_size, view_patches
 from ...inference.preprocessing import preprocess
 from ...inference.scan_view import ScanView, choose_rows, scan_output
@@ -51,6 +52,7 @@ class Explained:
     case: WholeCase
     explanations: tuple[Explanation, ...]
     segments: Segmentation | None
+    uncertainty: Uncertainty | None = None
 
 
 def explained_target(view: ScanView, options: Any) -> Target:
@@ -229,18 +231,37 @@ def explain(
     segments = read_segmentation(options.segments).on_grid(view.volume.grid) if options.segments else None
     case = make_case(view, target, rows, options, seed=seed, progress=progress, warn=warn, segments=segments)
     expected = estimate(case, methods)
-    expect(
-        f"{len(rows)} of {len(view.samples)} samples are explained. {expected.describe()}",
-        expected.total,
-        expected.bytes,
-    )
+    again: Plan | None = None
+    if options.uncertainty != "none":
+        again = plan_whole(options.uncertainty, options.uncertainty_runs, case, expected)
+    said = [f"{len(rows)} of {len(view.samples)} samples are explained. {expected.describe()}"]
+    said += [again.describe()] if again else []
+    expect(" ".join(said), expected.total + (again.seconds if again else 0.0), expected.bytes)
     if text := memory_warning(expected, case):
         warn(text)
     if progress is not None:
         seconds = expected.seconds
-        progress.plan([("Preparing", 0.02 * expected.total), *((m.title, seconds[m.name]) for m in methods)])
+        stages = [(m.title, seconds[m.name]) for m in methods] + ([(STAGE, again.seconds)] if again else [])
+        progress.plan([("Preparing", 0.02 * expected.total), *stages])
     finished = run_methods(case, methods, expected=expected, warn=warn)
     explanations = tuple(whole_explanation(item, case, view, rows) for item in finished)
     for explanation in explanations:
         tell_notes(explanation, warn)
-    return Explained(view, target, rows, case, explanations, segments)
+    uncertainty = None
+    if again is not None:
+        methods = [item.method for item in finished]
+        masks = {segment.name: segments.mask(segment) for segment in segments.segments} if segments else {}
+        uncertainty = measure_whole(
+            again,
+            methods,
+            case,
+            view,
+            rows,
+            explanations,
+            regions=masks,
+            expected=expected,
+            progress=progress,
+            warn=warn,
+        )
+        explanations = tuple(uncertainty.with_sd(explanations))
+    return Explained(view, target, rows, case, explanations, segments, uncertainty)

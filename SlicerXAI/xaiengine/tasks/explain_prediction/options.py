@@ -14,6 +14,7 @@ from ..prediction_options import (
     channels_option,
     series_option,
 )
+from ..uncertainty_options import UncertaintyOptions
 
 
 class PredictionInputs(TaskOptions):
@@ -64,7 +65,7 @@ class PredictionInputs(TaskOptions):
     methods: list[str] = methods_option(["iba"], "classification")
 
 
-class ExplainPredictionOptions(MethodOptions, ExplainedOutputOptions, PredictionInputs):  # type: ignore[valid-type,misc]
+class ExplainPredictionOptions(UncertaintyOptions, MethodOptions, ExplainedOutputOptions, PredictionInputs):  # type: ignore[valid-type,misc]
     score: Score = option(
         "logit", "Score", "What of a class is explained by methods other than the bottlenecks.", advanced=True
     )

@@ -27,6 +27,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         OutputSpec("consensus", "volume", "Consensus", "Mean rank of each voxel over the methods.", optional=True),
         OutputSpec("disagreement", "volume", "Disagreement", "SD of the ranks over the methods.", optional=True),
         OutputSpec("picture", "image", "Picture", "Maps over the scan."),
+        OutputSpec("uncertainty", "volume", "Uncertainty", "SD of the first map over the runs.", optional=True),
     )
     values = (
         ValueSpec("explained_target", "Target", "What was explained.", "string"),
@@ -36,6 +37,8 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         ValueSpec("peak", "Peak", "RAS position of the strongest voxel.", "string", "mm"),
         ValueSpec("total_bits", "Total bits", "Of the bottlenecks: mean over the explained samples.", unit="bits"),
         ValueSpec("completeness_error", "Completeness error", "Of the methods that should add up."),
+        ValueSpec("stable_percent", "Stable", "Part of the map where the SD is at most half of the mean.", unit="%"),
+        ValueSpec("target_sd", "SD of the value", "Over the runs of the uncertainty."),
     )
 
     def __init__(self) -> None:

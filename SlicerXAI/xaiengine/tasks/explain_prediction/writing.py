@@ -12,12 +12,13 @@ from ...attribution.regions import region_table
 from ...attribution.units import named_unit
 from ...evaluation.agreement import Agreement, agreement
 from ...figures.overlay import draw_overlay
-from ...figures.prediction_picture import display_window, draw_explanations
+from ...figures.prediction_picture import display_of, draw_explanations
 from ...figures.three_planes import has_opposing
 from ...io.volume import Volume
 from ...io.volume_files import write_volume
 from ...targets.targets import predicted_probabilities
 from ..explained_voxels import write_explained_voxels
+from ..uncertainty_writing import ROLE, write_uncertainty
 from .explaining import Explained
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CONVERGENCE_COLUMNS = (
     "relative_standard_error",
     "kept_share",
     "fit_r2",
+    "stable_share",
 )
 
 
@@ -62,8 +64,11 @@ def write_explained(found: Explained, context: Context, *, extra_maps: bool = Fa
     if volume.grid.shape[2] == 1:
         draw_overlay(context.output.path("overlay.png"), volume.array, restored[0].map)
         context.output.add("image", "overlay.png", "overlay of the first map, pixel by pixel", "overlay")
+    values = _values(found, restored[0])
+    if found.uncertainty is not None:
+        values |= write_uncertainty(found.uncertainty, restored, volume, context, explained=asked)
     context.progress.advance()
-    return _values(found, restored[0])
+    return values
 
 
 def explained_voxels(found: Explained) -> np.ndarray:
@@ -71,20 +76,6 @@ def explained_voxels(found: Explained) -> np.ndarray:
     view = found.view
     asked = view.volume_of(np.ones_like(view.rows_of(found.explanations[0].map, found.rows)), found.rows)
     return np.asarray(view.prepared.restored(asked)) > 0.5
-
-
-def display_of(explanation: Explanation) -> dict[str, Any]:
-    """Hints for showing a map: diverging colors around zero for signed maps, heat for others."""
-    end = display_window(explanation)
-    if has_opposing(explanation.map):
-        return {"colors": "diverging", "window": [-end, end], "opacity": 0.5, "background": "input"}
-    return {
-        "colors": "heat",
-        "window": [0.0, end],
-        "threshold": 0.05 * end,
-        "opacity": 0.5,
-        "background": "input",
-    }
 
 
 def _write_map(context: Context, explanation: Explanation, role: str, scan: str) -> None:
@@ -104,6 +95,8 @@ def _write_map(context: Context, explanation: Explanation, role: str, scan: str)
 
 def _write_extras(context: Context, explanation: Explanation, role: str) -> None:
     for name, values in explanation.extras.items():
+        if name == ROLE:
+            continue
         title = f"{explanation.title}, {name.replace('_', ' ')}"
         file = f"{role}-{name}.nrrd".replace("+", "p")
         write_volume(context.output.path(file), Volume(values, explanation.grid, title, explanation.unit))
@@ -144,9 +137,11 @@ def _write_regions(context: Context, found: Explained, explanations: list[Explan
     grid = found.view.volume.grid
     masks = {segment.name: found.segments.mask(segment) for segment in found.segments.segments}
     rows = []
-    for explanation in explanations:
+    measured = found.uncertainty.maps if found.uncertainty is not None else [None] * len(explanations)
+    for explanation, spread in zip(explanations, measured):
         for row in region_table(explanation.map, masks, grid.voxel_volume_ml):
-            rows.append({"method": explanation.title, **row.row()})
+            more = spread.region_columns(row.segment) if spread is not None else {}
+            rows.append({"method": explanation.title, **row.row(), **more})
     context.output.table(
         "regions.csv",
         list(rows[0]),

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from ...core.options import TaskOptions, given, option
 from ..method_options import MethodOptions, methods_option
 from ..prediction_options import baseline_value, channels_option, series_option
+from ..uncertainty_options import UncertaintyOptions
 
 TargetKind = Literal[
     "class",
@@ -87,7 +88,7 @@ class SegmentationInputs(TaskOptions):
     methods: list[str] = methods_option(["integrated_gradients", "hirescam"], "segmentation")
 
 
-class ExplainSegmentationOptions(MethodOptions, SegmentationInputs):  # type: ignore[valid-type,misc]
+class ExplainSegmentationOptions(UncertaintyOptions, MethodOptions, SegmentationInputs):  # type: ignore[valid-type,misc]
     """Lengths in mm, positions in RAS."""
 
     former_names: ClassVar[Mapping[str, str]] = {

@@ -21,6 +21,7 @@ from ...core.cancellation import interruptibly
 from ...core.device import is_out_of_memory
 from ...core.errors import OptionError
 from ...evaluation.segmentation_findings import Findings, class_matrix, field_of_view, measure
+from ...evaluation.uncertainty.measuring import STAGE, Plan, measure_windows, plan_windows
 from ...inference.preprocessing import preprocess
 from ...inference.segmentation_preparation import PredictedScan, predict_scan, read_channels, segmenter, window_text
 from ...io.resample import resample
@@ -89,16 +90,34 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     names = " and ".join(item.target.name for item in chosen)
     context.log(f"{names}: {len(case.touched)} of {window_text(scan.windows.layout)}")
     expected = estimate(case, methods)
-    context.expect(expected.describe(), expected.total, expected.bytes)
+    again: Plan | None = None
+    if options.uncertainty != "none":
+        again = plan_windows(options.uncertainty, options.uncertainty_runs, case, expected)
+    said = f"{expected.describe()} {again.describe() if again else ''}".strip()
+    context.expect(said, expected.total + (again.seconds if again else 0.0), expected.bytes)
     if warning := memory_warning(expected, case):
         context.warn(warning)
-    _plan_methods(context, methods, expected.seconds)
+    _plan_methods(context, methods, expected.seconds, again.seconds if again else 0.0)
     maps: list[Explanation] = []
-    for finished in run_methods(case, methods, expected=expected, warn=context.warn):
-        maps += window_explanations(finished, case)
+    finished = run_methods(case, methods, expected=expected, warn=context.warn)
+    for done in finished:
+        maps += window_explanations(done, case)
     for item in maps:
         tell_notes(item, context.warn)
-    findings = measure(scan, chosen, maps, structures)
+    uncertainty = None
+    if again is not None:
+        uncertainty = measure_windows(
+            again,
+            [item.method for item in finished],
+            case,
+            maps,
+            regions={name: mask.cpu().numpy() for name, mask in structures.items()},
+            expected=expected,
+            progress=progress,
+            warn=context.warn,
+        )
+        maps = uncertainty.with_sd(maps)
+    findings = replace(measure(scan, chosen, maps, structures), uncertainty=uncertainty)
     findings = _more(findings, options, case, methods[0], context)
     progress.stage(WRITING, 4)
     values = write_findings(findings, context)
@@ -160,9 +179,12 @@ def _regions(structures: dict[str, torch.Tensor], scan: PredictedScan) -> torch.
     return torch.unique(labels, return_inverse=True)[1].reshape(labels.shape) + 1
 
 
-def _plan_methods(context: Context, methods: Sequence[AttributionMethod], seconds: dict[str, float]) -> None:
-    total = sum(seconds.values()) or 1.0
+def _plan_methods(
+    context: Context, methods: Sequence[AttributionMethod], seconds: dict[str, float], again: float
+) -> None:
+    total = sum(seconds.values()) + again or 1.0
     stages = [(method.title, max(0.5, 90 * seconds[method.name] / total)) for method in methods]
+    stages += [(STAGE, 90 * again / total)] if again else []
     context.progress.plan((*stages, (MEASURING, 4), (WRITING, 4)))
 
 

@@ -27,6 +27,10 @@ class ExplainSegmentation(Task[ExplainSegmentationOptions]):
         OutputSpec("regions", "table", "Region table", "Attribution in each structure.", optional=True),
         OutputSpec("summary", "table", "Summary table", "One row for each target and method."),
         OutputSpec("picture", "image", "Picture", "Three planes through the target.", optional=True),
+        OutputSpec("uncertainty", "volume", "Uncertainty", "SD of the first map over the runs.", optional=True),
+        OutputSpec(
+            "prediction-uncertainty", "volume", "Prediction's uncertainty", "SD of the probability.", optional=True
+        ),
     )
     values = (
         ValueSpec("radius_50_mm", "Radius of half", "Distance from the target that holds 50 %.", unit="mm"),
@@ -34,6 +38,8 @@ class ExplainSegmentation(Task[ExplainSegmentationOptions]):
         ValueSpec("outside_percent", "Outside", "Share of the attribution outside the target.", unit="%"),
         ValueSpec("target_value", "Value", "The explained number."),
         ValueSpec("target_ml", "Target volume", "Volume of the explained structure.", unit="mL"),
+        ValueSpec("stable_percent", "Stable", "Part of the map where the SD is at most half of the mean.", unit="%"),
+        ValueSpec("target_sd", "SD of the value", "Over the runs of the uncertainty."),
         ValueSpec("windows", "Windows", "Windows that the target touches.", "integer"),
     )
 

@@ -11,12 +11,13 @@ from ...attribution.relations import channel_rows, region_rows
 from ...core.number_text import percent, significant
 from ...evaluation.segmentation_findings import Findings
 from ...figures.segmentation_picture import draw_target_maps
-from ...figures.three_planes import MapLayer
+from ...figures.three_planes import MapLayer, Outline
 from ...inference.preprocessing import restore
 from ...io.segmentation import Mask, Segmentation
 from ...io.segmentation_files import write_segmentation
 from ...io.volume import Volume
 from ...io.volume_files import write_volume
+from ..uncertainty_writing import write_uncertainty
 
 if TYPE_CHECKING:
     from ..task import Context
@@ -40,8 +41,11 @@ def write_findings(found: Findings, context: Context) -> dict[str, Any]:
     context.progress.advance()
     _corrections(found, context)
     _picture(found, names, context)
+    values = _values(found)
+    if found.uncertainty is not None:
+        values |= _uncertainty(found, context)
     context.progress.advance(2)
-    return _values(found)
+    return values
 
 
 def _names(found: Findings) -> list[str]:
@@ -170,12 +174,14 @@ def _tables(found: Findings, names: list[str], context: Context) -> None:
     for number, item in enumerate(found.maps):
         target = found.chosen[item.row].target
         if found.structures:
+            more = found.uncertainty.maps[number].region_columns if found.uncertainty is not None else None
             regions += region_rows(
                 found.on_network_grid[number],
                 found.structures,
                 found.scan.grid.voxel_volume_ml,
                 target.name,
                 item.title,
+                more,
             )
         if item.channels is not None:
             channels += channel_rows(item.channels, found.scan.model.channel_names, target, item.title)
@@ -210,6 +216,8 @@ def _summary(found: Findings, number: int) -> dict[str, Any]:
     }
     for key, name in (("completeness_error", "completeness error (%)"), ("relative_standard_error", "noise (%)")):
         row[name] = 100 * item.convergence[key] if key in item.convergence else None
+    if "stable_share" in item.convergence:
+        row["stable (%)"] = 100 * item.convergence["stable_share"]
     row["total (bits)"] = item.convergence.get("total_bits")
     return row
 
@@ -263,6 +271,24 @@ def _picture(found: Findings, names: list[str], context: Context) -> None:
         for sheet, path in enumerate(written):
             name = role if sheet == 0 else f"{role}-{sheet + 1}"
             context.output.add("image", path.name, name.replace("-", " "), name)
+
+
+def _uncertainty(found: Findings, context: Context) -> dict[str, Any]:
+    """Volumes, table and picture of what the runs differ in."""
+    measured = found.uncertainty
+    assert measured is not None
+    scan = found.scan
+    first = found.chosen[found.maps[0].row]
+    outline = Outline(_on_scan(found, first.structure.cpu().numpy()), first.label)
+    sd = measured.probability_sd
+    return write_uncertainty(
+        measured,
+        [item.on(scan.volume.grid) for item in found.maps],
+        scan.volume,
+        context,
+        probability_sd=None if sd is None else restore(sd, scan.grid, scan.volume.grid),
+        outlines=[outline],
+    )
 
 
 def _values(found: Findings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from ...attribution.explanation import Explanation
 from ...core.job import write_text_atomically
 from ...figures.charts import draw_contributions
-from ...figures.prediction_picture import draw_explanations
+from ...figures.prediction_picture import display_of, draw_explanations
 from ...inference.scan_view import ScanView
 from ...io.volume_files import write_volume
 from ...semantics.concept_maps import concept_maps
@@ -19,7 +19,6 @@ from ...semantics.dissection.layer_reader import LayerReader
 from ...semantics.semantic_attribution import METHODS, UNLABELED_NAME, ConceptShare, LayerCase, UnitContributions
 from ...semantics.sentences import LARGEST_GAP, findings_sentence, gap_sentence
 from ...targets.targets import Target
-from ..explain_prediction.writing import display_of
 
 if TYPE_CHECKING:
     from ..task import Context
