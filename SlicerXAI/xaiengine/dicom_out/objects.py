@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydicom.uid import generate_uid
 
-from .. import __version__
+from ..core.version import engine_version
 from ..io.grid import Grid
 from ..io.segmentation import Segmentation
 from ..io.volume import Volume
@@ -49,7 +49,7 @@ class Maker:
         return AlgorithmIdentificationSequence(
             name=f"xaiengine {self.task}"[:64],
             family=concept(AI_FAMILY),
-            version=__version__,
+            version=engine_version(),
             source=MANUFACTURER,
             parameters={name: value for name, value in parameters.items() if value},
         )
@@ -58,7 +58,7 @@ class Maker:
         return {
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": (self.model or "xaiengine")[:64],
-            "software_versions": __version__,
+            "software_versions": engine_version(),
             "device_serial_number": (self.digest or "none")[:64],
         }
 
@@ -183,7 +183,7 @@ def report_object(
             uid=generate_uid(), name="xaiengine", manufacturer_name=MANUFACTURER, model_name=maker.model or "xaiengine"
         ),
     )
-    algorithm = sr.AlgorithmIdentification(f"xaiengine {maker.task}"[:64], __version__)
+    algorithm = sr.AlgorithmIdentification(f"xaiengine {maker.task}"[:64], engine_version())
     groups = []
     for made, segmentation in segments:
         filled = [item for item in segmentation.segments if segmentation.mask(item).any()]

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..core.atomic import written_whole
 from ..core.errors import InputError, XAIError
+from ..core.version import engine_version
 from .charts import Chart, Curve
 from .model_card import model_card
 from .page import PageTable, Picture, ReportSection, page_html, provenance_rows
@@ -47,7 +47,7 @@ def write_report(
     path = Path(path) if path is not None else results[0].folder / REPORT_NAME
     sections = [_section(found, titles or _no_titles) for found in results]
     title = sections[0].title if len(sections) == 1 else "Explanations"
-    origin = f"xaiengine {__version__}, {datetime.now():%Y-%m-%d %H:%M}"
+    origin = f"xaiengine {engine_version()}, {datetime.now():%Y-%m-%d %H:%M}"
     shown = None
     if with_scan:
         shown = _shown(results[0], sections[0], scan)
