@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ..attribution.explanation import Explanation
 from ..core.job import RESULT_NAME, Artifact, write_json, write_text_atomically
 from ..core.job import Result as WrittenResult
 from ..figures.prediction_picture import display_of
@@ -19,12 +20,29 @@ from ..io.volume_files import write_volume
 from .notebook import png_bytes
 
 if TYPE_CHECKING:
-    from .results import Explanation, Result
+    from matplotlib.figure import Figure
 
 STRUCTURE_COLOR = (0.30, 0.65, 0.90)
 
 
-def report_of(result: Result, path: Path, with_scan: bool) -> Path:
+class Told(Protocol):
+    """What a report needs of a result of the API."""
+
+    scan: Volume
+    target: str
+    value: float | None
+    prediction: dict[str, float]
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+    seconds: float
+
+    @property
+    def uncertainty(self) -> Mapping[str, Any] | None: ...
+    def items(self) -> ItemsView[str, Any]: ...
+    def figure(self) -> Figure: ...
+
+
+def report_of(result: Told, path: Path, with_scan: bool) -> Path:
     """Write the HTML page about a result and return its path. Raises ResourceError when it cannot be written."""
     from ..report.making import write_report
 
@@ -35,7 +53,7 @@ def report_of(result: Result, path: Path, with_scan: bool) -> Path:
         return write_report(folder, path, scan=scan if with_scan else None, with_scan=with_scan)
 
 
-def _write(result: Result, folder: Path) -> None:
+def _write(result: Told, folder: Path) -> None:
     artifacts: list[Artifact] = []
     rows = []
     for number, (key, item) in enumerate(result.items()):
@@ -44,8 +62,8 @@ def _write(result: Result, folder: Path) -> None:
         title = f"{item.title}, {key.split('/', 1)[1]}" if "/" in key else item.title
         name = f"{title} ({item.target})"
         artifacts.append(_volume(folder, role, name, moved.volume(), item.unit, moved, " ".join(item.notes)))
-        if moved.uncertainty is not None:
-            sd = Volume(moved.uncertainty, result.scan.grid, f"SD of {title}", item.unit)
+        if "uncertainty" in moved.extras:
+            sd = Volume(moved.extras["uncertainty"], result.scan.grid, f"SD of {title}", item.unit)
             role = "uncertainty" if number == 0 else f"uncertainty-{number + 1}"
             about = "Standard deviation of the map over the runs."
             artifacts.append(_volume(folder, role, f"SD of {name}", sd, item.unit, None, about))
@@ -54,7 +72,7 @@ def _write(result: Result, folder: Path) -> None:
     measured = result.uncertainty
     if measured is not None:
         artifacts.append(_table(folder, "uncertainty-runs", measured["runs"]))
-    structures = {item.target: item.structure for item in result.values() if item.structure is not None}
+    structures = {item.target: item.structure for _, item in result.items() if item.structure is not None}
     if structures:
         masks = [Mask(target, mask, STRUCTURE_COLOR) for target, mask in structures.items()]
         write_segmentation(
@@ -96,7 +114,7 @@ def _table(folder: Path, role: str, rows: Iterable[Mapping[str, Any]]) -> Artifa
     return Artifact(kind="table", file=f"{role}.csv", name=role.replace("-", " "), role=role)
 
 
-def _values(result: Result) -> dict[str, Any]:
+def _values(result: Told) -> dict[str, Any]:
     values: dict[str, Any] = {"explained_target": result.target}
     if result.value is not None:
         values["target_value"] = result.value
@@ -111,7 +129,7 @@ def _values(result: Result) -> dict[str, Any]:
     return values | {f"prediction: {label}": found for label, found in result.prediction.items()}
 
 
-def _provenance(result: Result) -> dict[str, Any]:
+def _provenance(result: Told) -> dict[str, Any]:
     """How it was made, without the tables that the page has already."""
     known = {name: value for name, value in result.provenance.items() if name != "uncertainty"}
     return {**known, "scan": {"name": result.scan.name, "shape": list(result.scan.grid.shape)}}
