@@ -19,6 +19,7 @@ from xaiengine.figures.three_planes import (
     PictureText,
     draw_three_planes,
     has_opposing,
+    power_of_ten,
     three_planes,
 )
 from xaiengine.io.grid import Grid
@@ -177,8 +178,22 @@ def test_only_maps_with_opposing_evidence_have_diverging_colors():
     values = blob(grid, grid.center)
     assert not has_opposing(values) and not MapLayer(values).diverging
     assert MapLayer(values - 0.2).diverging
-    said = texts(three_planes(thorax(grid), [MapLayer(values)]))
-    assert "opposes" not in said and "opposes" in texts(three_planes(thorax(grid), [MapLayer(values - 0.2)]))
+    said = " ".join(texts(three_planes(thorax(grid), [MapLayer(values, unit="bits per voxel")])))
+    assert "opposes" not in said and "bits per voxel" in said
+    said = " ".join(texts(three_planes(thorax(grid), [MapLayer(values - 0.2)])))
+    assert said.index("opposes") < said.index("supports")
+
+
+def test_numbers_of_a_color_bar_are_short_and_their_power_of_ten_is_named_once():
+    grid = GRIDS["axial"]
+    figure = three_planes(
+        thorax(grid), [MapLayer(0.002 * blob(grid, grid.center), unit="log-odds per voxel", upper=0.002)]
+    )
+    figure.canvas.draw()
+    said = texts(figure)
+    assert "10\u207b\u00b3 log-odds per voxel" in said and not any("1e" in text for text in said)
+    assert {"0", "1", "2"} <= set(said)
+    assert [power_of_ten(end) for end in (0.02, 7.0, 9000.0, 12000.0, 0.0, 3e-7)] == [0, 0, 0, 4, 0, -7]
 
 
 def test_every_map_is_drawn_on_as_many_sheets_as_it_takes(tmp_path):
@@ -191,7 +206,7 @@ def test_every_map_is_drawn_on_as_many_sheets_as_it_takes(tmp_path):
         == sorted((path.name for path in tmp_path.iterdir()), key=len)
     )
     said = texts(three_planes(thorax(grid), layers[8:]))
-    assert [sum(f"method {number}," in text for text in said) for number in (8, 9)] == [1, 1]
+    assert [sum(f"method {number}\n" in text for text in said) for number in (8, 9)] == [1, 1]
 
 
 @pytest.mark.parametrize("theme, bright", [("dark", False), ("print", True)])

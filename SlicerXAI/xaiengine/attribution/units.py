@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SCALES = (("logit", "log-odds"), ("log odds", "log-odds"), ("probability", "probability"))
+_SCALES = (("logit", "log-odds"), ("log odds", "log-odds"), ("log-odds", "log-odds"), ("probability", "probability"))
 
 
 def named_unit(unit: str, target: str) -> str:

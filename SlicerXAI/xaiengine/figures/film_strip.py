@@ -89,7 +89,7 @@ def film_strip(
         over = decision is not None and float(shown[number]) > decision
         value = beside(float(shown[number]), decision)
         _caption(frame, name, value, colors_of.decision if over else colors_of.text)
-        burn_in(frame)
+        burn_in(frame, heights=(0.94, 0.06))
         difference = series.differences[number].mean(0).cpu().numpy().T
         below.imshow(difference, cmap=DIVERGING, vmin=-window, vmax=window, interpolation="bilinear")
         below.set_axis_off()

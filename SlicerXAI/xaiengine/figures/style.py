@@ -117,9 +117,12 @@ def readable() -> dict[str, Any]:
     return {"color": "#f2f2f2", "path_effects": [withStroke(linewidth=2.5, foreground="black")]}
 
 
-def burn_in(axes: Axes, text: str = "SYNTHETIC") -> None:
-    """Write a word across an image so that no crop of it passes for a real one."""
-    for height in (0.5, 0.06):
+def burn_in(axes: Axes, text: str = "SYNTHETIC", heights: Sequence[float] = (0.5, 0.06)) -> None:
+    """Write a word across an image, at parts of its height, so that no crop of it passes for a real one.
+
+    In its middle the word is faint; small images have it at their borders, where it hides no finding.
+    """
+    for height in heights:
         axes.text(
             0.5,
             height,
@@ -129,7 +132,7 @@ def burn_in(axes: Axes, text: str = "SYNTHETIC") -> None:
             va="center",
             fontsize=9,
             weight="bold",
-            alpha=0.8 if height < 0.5 else 0.4,
+            alpha=0.4 if height == 0.5 else 0.8,
             **readable(),
         )
 

@@ -6,6 +6,7 @@ their size whatever the scan's spacing; what was not explained is hatched, so th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ CLOSE_UP = 1 / 3
 SCALE_BARS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _MARGIN, _BAR, _LINE = 0.12, 1.0, 0.24
 """Inches: border, color bar with its numbers, line of text."""
+_RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +182,8 @@ def three_planes(
     captions = [line for part in text.caption.split("\n") for line in wrap(part, int(total * 10.5))]
     below = _LINE * (len(captions) + 1) + 0.12
     above = 0.3 * len(title) + 0.1
-    whole = rows * (height + 0.3) + above + below
+    gap = 0.5 if len(layers) > 1 else 0.3
+    whole = rows * (height + gap) + above + below
     figure = new_figure(total, whole, theme_of(theme))
     sheet = _Sheet(figure, cuts, scan, chosen, theme_of(theme), center, outlines, bool(len(layers) > 1), legend={})
     grid = figure.add_gridspec(
@@ -189,10 +192,10 @@ def three_planes(
         width_ratios=[*inches, 0.16],
         left=_MARGIN / total,
         right=1 - ((_BAR - 0.2) if layers else _MARGIN) / total,
-        top=1 - (above + 0.26) / whole,
+        top=1 - (above + gap - 0.04) / whole,
         bottom=below / whole,
         wspace=0.08 * len(cuts) / max(sum(inches), 1e-6) * 1.2,
-        hspace=0.3 / height,
+        hspace=gap / height,
     )
     for row in range(rows - close_up):
         layer = layers[row] if layers else None
@@ -229,10 +232,11 @@ def _panel(sheet: _Sheet, axes: Axes, cut: Cut, layer: MapLayer | None, syntheti
         _draw_map(axes, cut, layer, sheet.scan.grid)
         _hatch(sheet, axes, cut, layer)
     _draw_outlines(sheet, axes, cut)
-    name = f"{layer.title}, " if layer is not None and sheet.named and cut is sheet.cuts[0] else ""
+    # A line of its own, so that a long name runs over the other planes and not into their titles.
+    name = f"{layer.title}\n" if layer is not None and sheet.named and cut is sheet.cuts[0] else ""
     sided = knows_its_sides(sheet.scan)
     where = f"{cut.plane.name}, {position_text(cut.plane, sheet.center)}" if len(sheet.cuts) > 1 else ""
-    axes.set_title(f"{name}{where}".removesuffix(", "), color=sheet.theme.text, fontsize=9.5, pad=4, loc="left")
+    axes.set_title(f"{name}{where}".rstrip(), color=sheet.theme.text, fontsize=9.5, pad=4, loc="left")
     _, width, _, height = cut.extent
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
@@ -376,34 +380,33 @@ def _scale_bar(axes: Axes, unit: str) -> None:
 
 
 def _color_bar(sheet: _Sheet, axes: Axes, layer: MapLayer) -> None:
-    from matplotlib.ticker import ScalarFormatter
-
     bar = sheet.figure.colorbar(_colors(layer), cax=axes)
-    bar.set_label(layer.unit or "attribution", color=sheet.theme.text, fontsize=9.5)
     bar.outline.set_edgecolor(sheet.theme.faint)
-    numbers = ScalarFormatter()
-    numbers.set_powerlimits((-2, 3))
-    bar.formatter = numbers
-    bar.update_ticks()
     bar.ax.tick_params(colors=sheet.theme.text, labelsize=8.5)
-    bar.ax.yaxis.get_offset_text().set_color(sheet.theme.text)
-    if layer.diverging:
-        for place, word in ((1.02, "supports"), (-0.02, "opposes")):
-            bar.ax.text(
-                0.0,
-                place,
-                word,
-                transform=bar.ax.transAxes,
-                color=sheet.theme.text,
-                fontsize=8,
-                va="bottom" if place > 0 else "top",
-            )
+    bar.ax.set_ylabel(bar_label(layer), color=sheet.theme.text, fontsize=9)
+    power = power_of_ten(layer.end)
+    bar.ax.yaxis.set_major_formatter(lambda value, _place: f"{value / 10.0**power:.3g}")
     if 0.0 < layer.threshold < layer.end:
         from matplotlib.lines import Line2D
 
         bar.ax.axhline(layer.threshold, color="#35e0d0", linewidth=2)
-        name = f"threshold {significant(layer.threshold)} {layer.unit} (on the color bar)".replace("  ", " ")
+        value = "" if sheet.named else f"{significant(layer.threshold)} {layer.unit} "
+        name = f"threshold {value}(on the color bar)".replace("  ", " ")
         sheet.legend[name] = Line2D([], [], color="#35e0d0", linewidth=2.5)
+
+
+def bar_label(layer: MapLayer) -> str:
+    """What the numbers of a color bar are, along the bar: unit with its power of ten, and what the ends mean."""
+    unit, power = layer.unit or "attribution", power_of_ten(layer.end)
+    if power:
+        unit = f"10{str(power).translate(_RAISED)} {unit}"
+    return f"opposes  \u2190  {unit}  \u2192  supports" if layer.diverging else unit
+
+
+def power_of_ten(end: float) -> int:
+    """The power that is taken out of a bar's numbers, where they would be long: 0 from 0.01 to 10,000."""
+    power = math.floor(math.log10(end)) if end > 0 and math.isfinite(end) else 0
+    return 0 if -2 <= power < 4 else power
 
 
 def _foot(sheet: _Sheet, total: float, whole: float) -> None:

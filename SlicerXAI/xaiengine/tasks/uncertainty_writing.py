@@ -98,10 +98,11 @@ def _picture(
     outlines: Sequence[Outline],
     explained: np.ndarray | None,
 ) -> None:
-    """The first map above its SD (and the prediction's), through the same point and with the same colors' end."""
+    """The first map above its SD (and the prediction's), through one point; their colors end at the same value."""
+    end = color_end(first.map)
     layers = [
         MapLayer(first.map, first.title, first.unit, explained=explained),
-        MapLayer(first.extras[ROLE], f"SD over {found.count} runs", first.unit, explained=explained),
+        MapLayer(first.extras[ROLE], f"SD over {found.count} runs", first.unit, upper=end, explained=explained),
     ]
     if probability_sd is not None:
         layers.append(MapLayer(probability_sd, "SD of the probability", "probability", threshold=0.02))

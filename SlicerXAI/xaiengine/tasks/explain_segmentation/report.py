@@ -16,6 +16,7 @@ from ...attribution.explanation import Explanation
 from ...attribution.registry import AttributionMethod, find_methods
 from ...attribution.results import tell_notes, window_explanations
 from ...attribution.runner import run_methods
+from ...attribution.units import named_unit
 from ...attribution.window_case import WindowCase
 from ...core.cancellation import interruptibly
 from ...core.device import is_out_of_memory
@@ -102,6 +103,7 @@ def explain_and_write(options: ExplainSegmentationOptions, context: Context) -> 
     finished = run_methods(case, methods, expected=expected, warn=context.warn)
     for done in finished:
         maps += window_explanations(done, case)
+    maps = [replace(item, unit=named_unit(item.unit, item.target)) for item in maps]
     for item in maps:
         tell_notes(item, context.warn)
     uncertainty = None
