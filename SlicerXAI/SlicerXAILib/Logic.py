@@ -136,7 +136,7 @@ class XAILogic(ConsoleTasks):
         """
         from .Report import writeReport
 
-        return writeReport(results, path)
+        return writeReport(results, path, _temporaryPath())
 
     def loadResult(self, folder: str | Path, show: bool = True) -> LoadedResult:
         """Load a result folder that the engine has written, for example on another machine."""

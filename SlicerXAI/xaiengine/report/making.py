@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from .model_card import model_card
 from .page import PageTable, Picture, ReportSection, page_html, provenance_rows
 from .result_files import ResultFolder, Table, read_result_folder
 from .viewer import MOST_VOXELS, make_scene, read_shown
-from .wording import CheckLine, NamedValue, answer, checks, how_to_read, words_of
+from .wording import CheckLine, NamedValue, answer, checks, how_to_read, is_bare_grade, words_of
 
 REPORT_NAME = "report.html"
 LARGEST_PAGE = 8_000_000
@@ -97,7 +96,7 @@ def _section(found: ResultFolder, titles: Callable[[str], tuple[str, str, Mappin
     values = [
         (words_of(key, declared), value)
         for key, value in result.values.items()
-        if key not in _INTERNAL_VALUES and value is not None and not _is_bare_grade(key, value)
+        if key not in _INTERNAL_VALUES and value is not None and not is_bare_grade(key, value)
     ]
     verdict = next((item for item in found.artifacts("text") if item.role == "verdict"), None)
     texts = [
@@ -120,11 +119,6 @@ def _section(found: ResultFolder, titles: Callable[[str], tuple[str, str, Mappin
         card=model_card(result.provenance),
         provenance=provenance_rows(result.provenance, found.inputs) if result.provenance else (),
     )
-
-
-def _is_bare_grade(key: str, value: Any) -> bool:
-    """A class CT-0 to CT-4 grades COVID-19 alone; without that word it would be read as a grade of any disease."""
-    return key == "severity" and re.fullmatch(r"CT-[0-4]", str(value)) is not None
 
 
 def _pictures(found: ResultFolder) -> list[Picture]:

@@ -117,6 +117,11 @@ def column_text(column: str) -> str:
     return " ".join(words[:-1]) + f" ({unit})" if unit and len(words) > 1 else " ".join(words)
 
 
+def is_bare_grade(key: str, value: Any) -> bool:
+    """A class CT-0 to CT-4 grades COVID-19 alone; without that word it would be read as a grade of any disease."""
+    return key == "severity" and re.fullmatch(r"CT-[0-4]", str(value)) is not None
+
+
 def answer(found: ResultFolder, declared: Mapping[str, NamedValue]) -> str:
     """The result in one sentence."""
     result, values = found.result, found.result.values
@@ -128,7 +133,8 @@ def answer(found: ResultFolder, declared: Mapping[str, NamedValue]) -> str:
     if not sentence and values.get("verdict"):
         sentence = str(values["verdict"])
     if not sentence:
-        shown = [(words_of(name, declared), value) for name, value in list(values.items())[:2]]
+        told = [(name, value) for name, value in values.items() if not is_bare_grade(name, value)]
+        shown = [(words_of(name, declared), value) for name, value in told[:2]]
         sentence = "; ".join(f"{name.title}: {value_text(value, name.unit)}" for name, value in shown)
     return sentence or "The job finished; it reports no single value."
 
