@@ -19,6 +19,7 @@ def stageText(stage: str) -> str:
         "Finding the lungs": _("Finding the lungs"),
         "Judging directions": _("Judging directions"),
         "Measuring": _("Measuring"),
+        "Measuring the uncertainty": _("Measuring the uncertainty"),
         "Correcting the errors": _("Correcting the errors"),
         "Preparing": _("Preparing"),
         "Preparing the explanation": _("Preparing the explanation"),

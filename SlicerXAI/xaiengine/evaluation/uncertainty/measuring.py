@@ -23,7 +23,7 @@ from ...targets.targets import predicted_probabilities
 from .runs import KEEPS_FIRST, TITLES, Run, Variation, variations, whole_run, window_run
 from .spread import MapSpread, RunningSpread, rank_correlation
 
-STAGE = "Uncertainty"
+STAGE = "Measuring the uncertainty"
 AS_IT_IS = "as reported"
 
 
