@@ -38,6 +38,8 @@ _NAMES = {
     "errors": "api.asking",
     "methods": "api.listing",
     "evaluate": "api.evaluating",
+    "cohort": "app.commands_cohort",
+    "Cohort": "app.commands_cohort",
     "fit_reference": "api.references",
     "XAIError": "core.errors",
     "register": "attribution.registry",
@@ -68,6 +70,8 @@ __all__ = [
     "errors",
     "methods",
     "evaluate",
+    "cohort",
+    "Cohort",
     "fit_reference",
     "XAIError",
     "register",
@@ -85,6 +89,7 @@ if TYPE_CHECKING:
     from .api.reporting import ExplanationWarning
     from .api.results import Explanation, Result
     from .api.scans import read_volume
+    from .app.commands_cohort import Cohort, cohort
     from .attribution.registry import AttributionMethod, register
     from .core.errors import XAIError
     from .io.grid import Grid

@@ -27,6 +27,7 @@ LEVELS = (
     ("dicom_out",),
     ("api",),
     ("tasks",),
+    ("cohorts",),
     ("app",),
 )
 RANK = {name: number for number, level in enumerate(LEVELS) for name in level}

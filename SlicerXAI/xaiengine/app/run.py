@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .. import __version__
 from ..attribution.registry import load_methods
 from ..core.device import memory_problem
 from ..core.errors import InputError, OptionError, XAIError
@@ -23,6 +22,7 @@ from ..core.job import ErrorReport, Job, Result, explain, plain
 from ..core.output import OutputFolder, disk_problem
 from ..core.progress import Progress
 from ..core.torch_problem import torch_problem
+from ..core.version import engine_version
 from ..models.session import Session
 from ..tasks import Context, Outcome, Task, find_task
 from ..tasks.task import EnoughKnown, Expected
@@ -145,7 +145,7 @@ def _provenance(
         "device": str(context.device),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
-        "versions": {"xaiengine": __version__, "python": platform.python_version(), **_versions()},
+        "versions": {"xaiengine": engine_version(), "python": platform.python_version(), **_versions()},
         **outcome.provenance,
     }
     return plain(content)

@@ -17,10 +17,12 @@ from ..core.errors import XAIError
 from ..core.job import Job, Result, read_job
 from ..core.progress import Progress
 from ..tasks import TASKS, Task, find_task
-from .describe import OptionField, describe, option_fields
+from .describe import describe, option_fields
+from .task_arguments import task_argument
 
 # Commands about models and results rather than about scans: "command": "module:function(arguments) -> exit code".
 MODEL_COMMANDS = {
+    "cohort": "commands_cohort:cohort_command",
     "inspect": "commands_models:inspect_command",
     "describe-model": "commands_models:describe_model_command",
     "cache": "commands_models:cache_command",
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in TASKS:
         commands.add_parser(name, help=find_task(name).title, add_help=False)
     for name, text in (
+        ("cohort", "run one task over many scans, in parallel, with a table and a page at the end"),
         ("inspect", "say what a model is: inputs, outputs, layers, capabilities"),
         ("describe-model", "write the small JSON file that goes with plain weights"),
         ("cache", "show or empty the cache of converted models"),
@@ -113,7 +116,7 @@ def task_parser(task: Task) -> argparse.ArgumentParser:
         group = groups.setdefault(field.group, parser.add_argument_group(field.group))
         positional = first and field.role == "input" and field.required and field.kind != "model"
         first = first and not positional
-        settings = _argument(field, positional)
+        settings = task_argument(field, positional)
         group.add_argument(*([field.name] if positional else [field.flag]), **settings)
         for former in (name for name, today in task.Options.former_names.items() if today == field.name):
             hidden = {**settings, "help": argparse.SUPPRESS, "dest": field.name}
@@ -134,27 +137,6 @@ def task_parser(task: Task) -> argparse.ArgumentParser:
     machine.add_argument("--report", action="store_true", help="write report.html beside the results")
     machine.add_argument("--dicom", action="store_true", help="write maps and segments as DICOM too")
     return parser
-
-
-def _argument(field: OptionField, positional: bool) -> dict[str, Any]:
-    unit = f" [{field.unit}]" if field.unit else ""
-    # SUPPRESS keeps what was not given out of the job, so that a model's own defaults can fill it
-    settings: dict[str, Any] = {"help": f"{field.description}{unit}".replace("%", "%%")}
-    if positional:
-        return settings
-    settings["default"] = argparse.SUPPRESS
-    settings["help"] += f" (default: {field.default})" if field.default not in (None, "", []) else ""
-    if field.required:
-        settings["required"] = True
-    if field.type == "boolean":
-        return {**settings, "action": argparse.BooleanOptionalAction}
-    if field.type == "choice":
-        return {**settings, "choices": field.choices}
-    if field.type == "list":
-        return {**settings, "nargs": "+", "metavar": "VALUE"}
-    if field.type in ("integer", "float"):
-        return {**settings, "type": int if field.type == "integer" else float, "metavar": "NUMBER"}
-    return {**settings, "metavar": {"value": "TEXT"}.get(field.kind, field.kind.upper())}
 
 
 def _run_task(task: Task, arguments: list[str]) -> int:

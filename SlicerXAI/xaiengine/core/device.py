@@ -51,7 +51,7 @@ def available_memory(device: torch.device) -> int:
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    return _available_ram()
+    return free_memory()
 
 
 def used_memory(device: torch.device) -> int:
@@ -84,7 +84,8 @@ def memory_problem(error: BaseException) -> ResourceError | None:
     )
 
 
-def _available_ram() -> int:
+def free_memory() -> int:
+    """Bytes of the machine's memory that can still be had, as far as the system tells. Needs no torch."""
     try:
         with open("/proc/meminfo", encoding="ascii") as stream:
             for line in stream:
