@@ -26,6 +26,9 @@ from .table import columns_of
 PAGE_NAME = "cohort.html"
 MOST_PICTURES = 300
 MOST_CHARTS = 12
+MOST_ROWS = 5000
+"""More rows make a browser slow; the table beside the page has all of them."""
+
 PICTURE_PIXELS = 220
 BINS = 20
 STYLE = """
@@ -241,8 +244,8 @@ def _table(output: Path, work: Sequence[Work], rows: Sequence[Mapping[str, Any]]
     links = {item.case.name: _link(output, item) for item in work}
     heads = "".join(f"<th title='Sort'>{escape(_title(name))}</th>" for name in columns)
     body = []
-    for row in rows:
-        cells = []
+    for row in rows[:MOST_ROWS]:
+        cells: list[str] = []
         for name in columns:
             value = row.get(name, "")
             if name == "case" and row["status"] == "finished":
@@ -254,7 +257,8 @@ def _table(output: Path, work: Sequence[Work], rows: Sequence[Mapping[str, Any]]
                 mark = kind.get(str(value), "") if name == "status" else ""
                 cells.append(f"<td{mark}>{escape('' if value is None else str(value))}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
+    more = f" The first {MOST_ROWS} of {len(rows)} cases; cohort.csv has all." if len(rows) > MOST_ROWS else ""
     return (
-        "<h2>All cases</h2><p class='note'>A click on a column's head sorts.</p><div class='wide'>"
+        f"<h2>All cases</h2><p class='note'>{more} A click on a column's head sorts.</p><div class='wide'>"
         f"<table class='sort'><thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
