@@ -43,7 +43,7 @@ def main() -> None:
         calls = [
             command("explain-prediction", scan, place / f"one{n}") for n, scan in enumerate(scans[: chosen.calls])
         ]
-        single = cpu_of(calls)
+        single = cpu_of(single_calls)
         per_call = single[0] / chosen.calls
         one = cpu_of([cohort_command(place / "scans", place / "a", 1)])
         runs = [cohort_command(place / "scans", place / f"jobs{jobs}", jobs, "iba") for jobs in (1, 2)]
