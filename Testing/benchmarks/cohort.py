@@ -43,7 +43,7 @@ def main() -> None:
         calls = [
             command("explain-prediction", scan, place / f"one{n}") for n, scan in enumerate(scans[: chosen.calls])
         ]
-        single = cpu_of(single_calls)
+        single = cpu_of(calls)
         per_call = single[0] / chosen.calls
         one = cpu_of([cohort_command(place / "scans", place / "a", 1)])
         runs = [cohort_command(place / "scans", place / f"jobs{jobs}", jobs, "iba") for jobs in (1, 2)]
@@ -52,9 +52,7 @@ def main() -> None:
         print(f"| CPU of one call | {per_call:.2f} s |")
         print(f"| CPU of a case in a cohort of {chosen.cases} | {one[0] / chosen.cases:.2f} s |")
         print(f"| {chosen.cases} calls against the cohort | {per_call * chosen.cases / one[0]:.1f} x the CPU |")
-        print(
-            f"| two workers against one process | {slow[0] / slow[1]:.2f} x the throughput (bottleneck, start included) |"
-        )
+        print(f"| two workers against one process | {slow[0] / slow[1]:.2f} x the throughput (bottleneck) |")
         coordination(place / "tiny", chosen.tiny)
 
 
