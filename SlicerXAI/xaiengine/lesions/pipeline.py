@@ -28,6 +28,7 @@ from .plausibility import Evidence, apart, weigh_evidence
 from .quantify import Lesion, Quantification, quantify_lesions
 from .regions import LungRegions
 from .repeatability import BurdenSpread, spread_over_seeds
+from .scan_likeness import ScanLikeness, compare_with_training, scan_measures
 from .settings import LesionSettings
 from .slice_maps import SliceMaps, explain_slices, own_statistics, predict_slices, slices_of, slices_to_explain
 from .threshold import Threshold, absolute_threshold, otsu_threshold
@@ -55,6 +56,7 @@ class LesionFindings:
     comparison: LesionComparison | None
     evidence: tuple[Evidence, ...] = ()
     doubtful: Doubtful | None = None
+    likeness: ScanLikeness | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,9 @@ def quantify_scan(
     start = time.perf_counter()
     probability = predict_slices(model, slices, target, progress.advance)
     pace = (time.perf_counter() - start) / len(slices)
+    likeness = interruptibly(progress.check, _likeness, model, settings, prepared, volume, regions)
+    if likeness.warning:
+        warn(likeness.warning)
     statistics = _statistics(model, settings, slices, warn)
     called = len(slices_to_explain(probability, prepared, axis, settings))
     seconds = seconds_needed(called, pace, settings.method, repeats)
@@ -145,6 +150,33 @@ def quantify_scan(
         comparison,
         first.evidence,
         first.doubtful,
+        likeness,
+    )
+
+
+def _likeness(
+    model: ExplainedModel,
+    settings: LesionSettings,
+    prepared: Preprocessed,
+    volume: Volume,
+    regions: LungRegions,
+) -> ScanLikeness:
+    """The scan beside what the model was trained on."""
+    lungs = regions.lungs
+    slices, axis = slices_of(prepared, model.inferer.plane)
+    # The scan's axis that is nearest to the one along which the model's slices follow one another.
+    along = prepared.grid.directions[:, axis] @ volume.grid.directions
+    own = int(np.abs(along).argmax())
+    measures = scan_measures(volume.array, lungs, volume.grid, own)
+    area = lungs.combined.sum(axis=tuple(a for a in range(3) if a != own)) * (
+        volume.grid.voxel_volume_ml * 1000.0 / volume.grid.spacing[own]
+    )
+    if len(area) != len(slices):  # resampled along the slices: every slice speaks
+        area = np.full(len(slices), np.inf)
+    elif along[own] < 0:  # the model's slices run the other way
+        area = area[::-1]
+    return compare_with_training(
+        model, settings.layer_of(model), slices, np.asarray(area, float), measures, settings.training_scans
     )
 
 

@@ -77,6 +77,9 @@ class LesionSettings(BaseModel):
     outside_lungs: float | None = Field(None, ge=-1024, le=3071)
     """What the model sees outside the lungs, in HU, where it was trained on lungs alone; None: the scan as it is."""
 
+    training_scans: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Ranges of the training scans by measure, see :data:`.scan_likeness.MEASURES`; empty where no one knows."""
+
     @property
     def chosen(self) -> MethodSettings:
         return self.methods.get(self.method, MethodSettings())

@@ -23,8 +23,10 @@ from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics, Sta
 from xaiengine.inference.preprocessing import preprocess
 from xaiengine.io.grid import Grid
 from xaiengine.io.resample import resample
+from xaiengine.io.tensor_file import read_tensors, write_tensors
 from xaiengine.io.volume import Volume
 from xaiengine.lesions.pipeline import restore_density
+from xaiengine.lesions.scan_likeness import TENSORS, slice_features
 from xaiengine.lesions.settings import LesionSettings
 from xaiengine.lesions.slice_maps import explain_slices, predict_slices, slices_of
 from xaiengine.models.explained_model import ExplainedModel
@@ -54,6 +56,13 @@ DEFAULTS: dict[str, Any] = {
     "sure_probability": 0.75,
     "minimum_extent": 4.0,
     "relative_peak": 0.5,
+    "training_scans": {
+        "noise_hu": (3.0, 80.0),
+        "slice_mm": (0.8, 10.5),
+        "lung_ml": (1500.0, 9000.0),
+        "dense_percent": (0.0, 50.0),
+        "feature_distance": (0.0, 2.2),
+    },
     "methods": {
         "inverse-iba": {"layer": "features.5", "healthy_fraction": 0.02},
         "iba": {"layer": "features.5", "healthy_fraction": 0.01},
@@ -64,6 +73,7 @@ DEFAULTS: dict[str, Any] = {
 """The task's settings; each method at the layer and with the share that served it best on plantings
 in the held-out chest with other seeds than the benchmark's."""
 LUNG_SLICE_MM2 = 3000.0
+BURDENS_SEEN = (*CALIBRATION, (0.5, "mixed"))
 
 
 def volume_of(hu: np.ndarray, spacing: Sequence[float], name: str = "") -> Volume:
@@ -209,6 +219,25 @@ def fit_reference(
     return found.finish(after_relu=after_relu, activity_threshold=0.0005).with_metadata(layer=layer, scans=names)
 
 
+def training_features(
+    model: ExplainedModel, layer: str, anatomies: Sequence[Anatomy], seed: int
+) -> dict[str, torch.Tensor]:
+    """Mean and standard deviation over the training slices, plain and with lesions, of the layer's mean responses."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for anatomy in anatomies:
+        area = anatomy.lungs.sum((0, 1)) * anatomy.spacing[0] * anatomy.spacing[1]
+        rows = np.flatnonzero((area > LUNG_SLICE_MM2) & anatomy.usable)
+        seen = [anatomy.hu]
+        for burden, kind in BURDENS_SEEN:
+            seen.append(planting.plant(anatomy.hu, anatomy.lungs, anatomy.spacing, rng, kind=kind, burden=burden).hu)
+        for hu in seen:
+            slices, _ = slices_of(preprocess(lung_view(replace(anatomy, hu=hu)), model.preprocessing()), "axial")
+            found.append(slice_features(model, layer, slices[rows]))
+    together = torch.cat(found)
+    return dict(zip(TENSORS, (together.mean(0), together.std(0))))
+
+
 def _activation(model: ExplainedModel, layer: str, batch: torch.Tensor) -> torch.Tensor:
     recorded: list[torch.Tensor] = []
     hook = find_layer(model.network, layer).register_forward_hook(lambda *call: recorded.append(call[2].clone()))
@@ -270,6 +299,8 @@ def complete(
     model = load(folder)
     statistics = fit_reference(model, layer, anatomies)
     statistics.save(folder / REFERENCE)
+    tensors, metadata = read_tensors(folder / REFERENCE)
+    write_tensors(folder / REFERENCE, {**tensors, **training_features(model, layer, anatomies, seed)}, metadata)
     methods = {}
     for name, method in DEFAULTS["methods"].items():
         chosen = LesionSettings.model_validate({**settings, "method": name, "methods": {name: method}})

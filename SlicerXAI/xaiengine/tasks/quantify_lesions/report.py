@@ -9,7 +9,6 @@ import torch
 
 from ...core.cancellation import interruptibly
 from ...core.device import available_memory
-from ...core.errors import ModelError
 from ...core.number_text import significant
 from ...inference.scan_reading import doubts
 from ...io.segmentation import Mask, Segmentation
@@ -32,6 +31,7 @@ from ...models.provenance import model_provenance
 from ..explained_voxels import write_explained_voxels
 from .doubtful_places import COLOR as DOUBTFUL_COLOR
 from .doubtful_places import write_doubtful_places
+from .slice_classifier import slice_classifier
 
 if TYPE_CHECKING:
     from ...models.explained_model import ExplainedModel
@@ -92,21 +92,6 @@ def quantify_and_write(options: QuantifyLesionsOptions, context: Context) -> Out
     return Outcome(values=_values(findings, model), provenance=_provenance(findings, settings, model, volume, target))
 
 
-def slice_classifier(model: ExplainedModel) -> ExplainedModel:
-    """The model itself if it can locate lesions slice by slice. Raises ModelError saying why it cannot."""
-    remedy = "Choose a slice classifier; 'xaiengine inspect MODEL' says what a model is."
-    if model.task not in ("classification", "multilabel"):
-        raise ModelError(f"The model {model.name} does {model.task}; a classifier is expected.", remedy)
-    if model.spatial_dims != 2 or model.inferer.kind != "slices":
-        raise ModelError(
-            f"The model {model.name} sees {model.spatial_dims}D input ({model.inferer.kind}); a classifier of "
-            "slices is expected.",
-            remedy,
-        )
-    model.capabilities.require("layers", "Locating lesions")
-    return model
-
-
 def _say_what_it_takes(volume: Volume, context: Context) -> int:
     """Say the memory in bytes, and warn when it is not there."""
     needed = memory_needed(volume.grid)
@@ -164,6 +149,9 @@ def _write(
     step()
     write_explained_voxels(explained_voxels(found.maps, volume.grid), volume, context)
     write_doubtful_places(found, volume, context)
+    if found.likeness is not None and found.likeness.ranges:
+        rows = found.likeness.rows()
+        output.table("scan.csv", list(rows[0]), rows, "scan beside the training scans", "scan_likeness")
     _picture(volume, found, settings, unit, context)
     step(2)
 
@@ -265,6 +253,8 @@ def _values(found: LesionFindings, model: ExplainedModel) -> dict[str, Any]:
         values["not_counted_ml"] = float(sum(lesion.volume_ml for lesion in found.doubtful.lesions))
     if model.grading == "covid-19":
         values["severity"] = f"COVID-19 CT extent, {found.quantification.severity.label} of 0-4"
+    if found.likeness is not None and found.likeness.ranges:
+        values["like_training_scans"] = "no" if found.likeness.unlike else "yes"
     share = information_share(found)
     if share is not None:
         values["in_lesions_percent"] = 100 * share

@@ -24,6 +24,7 @@ class QuantifyLesions(Task[QuantifyLesionsOptions]):
         OutputSpec("burden", "table", "Burden table", "Lesion volume and burden for each lung or lobe."),
         OutputSpec("not_counted", "segmentation", "Not counted", "Places kept apart.", optional=True),
         OutputSpec("not_counted_table", "table", "Places not counted", "Each with its reason.", optional=True),
+        OutputSpec("scan_likeness", "table", "Scan and training scans", "Is it like them?", optional=True),
         OutputSpec("explained", "segmentation", "Explained slices", "Where the model was asked.", optional=True),
         OutputSpec("picture", "image", "Picture", "Three planes through the largest lesion.", optional=True),
     )
@@ -34,6 +35,12 @@ class QuantifyLesions(Task[QuantifyLesionsOptions]):
         ValueSpec("severity", "Extent", "CT-0 to CT-4 of COVID-19, of models that ask for this grading.", "string"),
         ValueSpec("lesion_count", "Lesions", "How many lesions were found.", "integer"),
         ValueSpec("not_counted_ml", "Not counted", "Volume of the places that were kept apart.", unit="mL"),
+        ValueSpec(
+            "like_training_scans",
+            "Like the training scans",
+            "Whether the scan is like those that the model was trained on; if not, do not trust the burden.",
+            "string",
+        ),
         ValueSpec(
             "in_lesions_percent",
             "Map in lesions",
