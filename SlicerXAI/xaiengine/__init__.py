@@ -40,6 +40,7 @@ _NAMES = {
     "evaluate": "api.evaluating",
     "cohort": "app.commands_cohort",
     "Cohort": "app.commands_cohort",
+    "similar_cases": "app.commands_similar",
     "fit_reference": "api.references",
     "XAIError": "core.errors",
     "register": "attribution.registry",
@@ -72,6 +73,7 @@ __all__ = [
     "evaluate",
     "cohort",
     "Cohort",
+    "similar_cases",
     "fit_reference",
     "XAIError",
     "register",
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     from .api.results import Explanation, Result
     from .api.scans import read_volume
     from .app.commands_cohort import Cohort, cohort
+    from .app.commands_similar import similar_cases
     from .attribution.registry import AttributionMethod, register
     from .core.errors import XAIError
     from .io.grid import Grid

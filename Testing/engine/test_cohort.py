@@ -202,6 +202,20 @@ def test_the_shell_s_exit_code_and_lines_agree_with_the_table(study, capsys):
     assert "6 of 7 cases are finished" in printed.err and "p2: failed." in printed.err
 
 
+def test_the_most_similar_case_of_a_case_s_own_scan_is_itself(study, tmp_path, capsys):
+    folder, _ = study
+    scan = folder / "scans" / "röntgen 3.png"
+    found = xai.similar_cases(folder / "out", scan, count=3)
+    assert found[0].case == "p3" and found[0].distance == pytest.approx(0, abs=1e-3) and len(found) == 3
+    assert 0 < found[1].distance <= found[2].distance
+    near = Image.fromarray(np.clip(np.asarray(Image.open(scan)).astype(int) + 2, 0, 255).astype(np.uint8))
+    near.save(tmp_path / "near.png")
+    assert xaiengine_main("similar", folder / "out", tmp_path / "near.png", "--count", 1) == 0
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("p3  ")
+    with pytest.raises(InputError, match="no finished cases"):
+        xai.similar_cases(tmp_path, scan)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for another process there")
 def test_ctrl_c_stops_and_the_next_run_goes_on(tmp_path):
     scans = write_scans(tmp_path / "scans", 12)

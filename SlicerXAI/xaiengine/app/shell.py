@@ -23,6 +23,7 @@ from .task_arguments import task_argument
 # Commands about models and results rather than about scans: "command": "module:function(arguments) -> exit code".
 MODEL_COMMANDS = {
     "cohort": "commands_cohort:cohort_command",
+    "similar": "commands_similar:similar_command",
     "inspect": "commands_models:inspect_command",
     "describe-model": "commands_models:describe_model_command",
     "cache": "commands_models:cache_command",
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=find_task(name).title, add_help=False)
     for name, text in (
         ("cohort", "run one task over many scans, in parallel, with a table and a page at the end"),
+        ("similar", "find the cases of a cohort that are most like a scan"),
         ("inspect", "say what a model is: inputs, outputs, layers, capabilities"),
         ("describe-model", "write the small JSON file that goes with plain weights"),
         ("cache", "show or empty the cache of converted models"),
