@@ -1,8 +1,9 @@
 """Cases of a cohort that are most like a scan: by what the explained layer responds to, and by where the map lies.
 
 A case's features are mean and standard deviation of every channel of a layer over the scan (its slices, windows or
-volume), standardized over the cohort; near is near in the Euclidean distance per feature. The search is exact. A map's profile
-is its share in each region; profiles are compared by half the sum of absolute differences: 0 alike, 1 disjoint.
+volume), standardized over the cohort; near is near in the Euclidean distance per feature. The search is exact. A
+map's profile is its share in each region; profiles are compared by half the sum of absolute differences: 0 alike, 1
+disjoint.
 """
 
 from __future__ import annotations
