@@ -1,5 +1,7 @@
 """What is kept apart from the lesions, on parts whose density and place are set by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.lesion_patients import grid_of
@@ -69,6 +71,30 @@ def test_a_sliver_along_the_border_is_kept_apart_and_a_mass_at_the_border_is_not
     hu = np.full(GRID.shape, 20.0)
     assert "border" in weighed(sliver, hu, lungs)[0].reason
     assert weighed(mass, hu, lungs)[0].reason == ""
+
+
+def test_a_long_part_with_some_contrast_agent_is_a_vessel_and_a_compact_one_is_not():
+    vessel, mass = np.zeros(GRID.shape, np.int32), cube()
+    vessel[4:36, 19:22, 9:11] = 1
+    for part, words in ((vessel, "as a vessel is"), (mass, "")):
+        hu = np.where(part > 0, 20.0, -850.0)
+        where = np.argwhere(part > 0)
+        hu[tuple(where[: len(where) // 10].T)] = 250.0
+        (evidence,) = weighed(part, hu)
+        assert (words in evidence.reason) if words else evidence.reason == ""
+    (evidence,) = weighed(vessel, np.where(vessel > 0, 20.0, -850.0))
+    assert evidence.reason == "" and evidence.length > 2, "without contrast agent its shape says nothing"
+
+
+def test_the_border_is_seen_on_coarse_voxels_too():
+    grid = grid_of((3.05, 3.05, 10.0), GRID.shape)
+    lungs = np.zeros(GRID.shape, bool)
+    lungs[10:30] = True
+    sliver = np.zeros(GRID.shape, np.int32)
+    sliver[10, 5:35, 4:16] = 1
+    maps = replace(maps_of(np.ones(20)), grid=grid)
+    (evidence,) = weigh_evidence(sliver, sliver.astype(np.float32), lungs, grid, maps, hu=np.full(GRID.shape, 20.0))
+    assert evidence.border == 1.0 and "border" in evidence.reason
 
 
 def test_a_faint_part_is_compared_with_the_strongest_plausible_one():

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from ..core.number_text import percent
+from ..core.number_text import percent, significant
 from ..io.grid import Grid
+from .quantify import max_diameter
 from .slice_maps import SliceMaps
 
 FAT_HU = (-130.0, -30.0)
@@ -25,6 +26,10 @@ BORDER_MM = 3.0
 MOST_FAT = 0.6
 MOST_DENSE = 0.2
 MOST_BORDER = 0.85
+VESSEL_DENSE = 0.04
+VESSEL_LENGTH = 2.0
+"""A part with more than this share above 130 HU, and longer than this many diameters of a ball of its volume, is a
+vessel: what is cut out of it by the map need not be dense throughout."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,15 @@ class Evidence:
     """Of one lesion: shares (0..1) of its voxels, the explained slices it lies in, and their highest probability.
 
     ``fat``: between -130 and -30 HU; ``dense``: above 130 HU (NaN without the scan); ``border``: within 3 mm of the
-    border of the lungs. ``peak``: highest value of the map in it. ``reason``: why it is not counted, empty
+    border of the lungs, or beside it where voxels are larger. ``length``: largest diameter over that of a ball of the
+    same volume. ``peak``: highest value of the map in it. ``reason``: why it is not counted, empty
     for one that is.
     """
 
     fat: float
     dense: float
     border: float
+    length: float
     slices: int
     probability: float
     peak: float
@@ -50,6 +57,7 @@ class Evidence:
             "density of fat (%)": 100 * self.fat,
             "above 130 HU (%)": 100 * self.dense,
             "at the border of the lungs (%)": 100 * self.border,
+            "length (diameters of a ball)": self.length,
             "slices": self.slices,
             "highest probability": self.probability,
         }
@@ -71,6 +79,7 @@ def weigh_evidence(
     stays below ``relative_peak`` times that of the strongest plausible part is not counted.
     """
     margin = [int(np.ceil(BORDER_MM / step)) + 1 for step in grid.spacing]
+    reach = max(BORDER_MM, 1.01 * float(np.median(grid.spacing)))
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
@@ -81,7 +90,8 @@ def weigh_evidence(
         )
         part = labels[around] == label
         depth = ndimage.distance_transform_edt(lungs[around], sampling=grid.spacing)
-        border = float((depth[part] <= BORDER_MM).mean())
+        border = float((depth[part] <= reach).mean())
+        length = _length(part, grid)
         fat = dense = float("nan")
         if hu is not None:
             values = hu[around][part]
@@ -89,7 +99,8 @@ def weigh_evidence(
             dense = float((values > DENSE_HU).mean())
         slices, probability = _support(np.argwhere(part) + [extent.start for extent in around], grid, maps)
         peak = float(bits[around][part].max())
-        found.append(Evidence(fat, dense, border, slices, probability, peak, _reason(fat, dense, border)))
+        reason = _reason(fat, dense, border, length)
+        found.append(Evidence(fat, dense, border, length, slices, probability, peak, reason))
     strongest = max((item.peak for item in found if not item.reason), default=0.0)
     return tuple(_unless_faint(item, relative_peak * strongest, strongest) for item in found)
 
@@ -110,9 +121,14 @@ def _unless_faint(item: Evidence, least: float, strongest: float) -> Evidence:
     return replace(item, reason=f"its map reaches {percent(item.peak / strongest)} of the strongest lesion's alone")
 
 
-def _reason(fat: float, dense: float, border: float) -> str:
+def _reason(fat: float, dense: float, border: float, length: float) -> str:
     if dense > MOST_DENSE:
         return f"{percent(dense)} of it is as dense as bone or as a vessel filled with contrast agent"
+    if dense > VESSEL_DENSE and length > VESSEL_LENGTH:
+        return (
+            f"it is {significant(length)} times as long as a ball of its volume, and {percent(dense)} of it is as "
+            "dense as contrast agent, as a vessel is"
+        )
     if fat > MOST_FAT:
         return f"{percent(fat)} of it has the density of fat"
     if border > MOST_BORDER:
@@ -121,6 +137,12 @@ def _reason(fat: float, dense: float, border: float) -> str:
             "chest wall, diaphragm or heart looks like a lesion"
         )
     return ""
+
+
+def _length(part: np.ndarray, grid: Grid) -> float:
+    """Largest diameter of a part over the diameter of a ball of its volume, 1 for a ball."""
+    volume_mm3 = np.count_nonzero(part) * grid.voxel_volume_ml * 1000.0
+    return max_diameter(part, grid) / (6.0 * volume_mm3 / np.pi) ** (1 / 3)
 
 
 def _support(index: np.ndarray, grid: Grid, maps: SliceMaps) -> tuple[int, float]:
