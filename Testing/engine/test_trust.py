@@ -1,5 +1,6 @@
 """No code of an untrusted model runs: every model of the hostile corpus is refused, with its reason, at small cost."""
 
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import xaiengine
 from support.hostile_corpus import UNET, Payload, entry
 from support.hostile_models import CORPUS
 from xaiengine.core.errors import ModelError, TrustError
-from xaiengine.models import load_model
+from xaiengine.models import first_reading, load_model
 from xaiengine.models.trust.expressions import evaluate
 from xaiengine.models.trust.safe_config import SafeConfig
 
@@ -144,3 +145,58 @@ def test_references_mean_what_they_mean_in_monai():
 def test_disabled_components_are_left_out():
     config = SafeConfig({"steps": [{**UNET, "_disabled_": True}, {**UNET, "_disabled_": "false"}]})
     assert len(config.resolve("steps")) == 1
+
+
+def test_honest_models_of_every_format_pass_the_confined_process(tmp_path, monkeypatch):
+    """In force as for users: what protects from hostile models must not refuse honest ones."""
+    import shutil
+
+    from support.hostile_details import onnx_model
+    from support.hostile_programs import honest_exported, honest_script
+
+    monkeypatch.setenv("XAIENGINE_CONFINE", "always")
+    monkeypatch.setenv("XAIENGINE_CACHE", str(tmp_path / "cache"))
+    paths = [entry(tmp_path), tmp_path / "net.pt2", tmp_path / "net.ts"]
+    paths[1].write_bytes(honest_exported())
+    paths[2].write_bytes(honest_script())
+    if importlib.util.find_spec("onnx2torch"):
+        from onnx import helper
+
+        paths.append(onnx_model(tmp_path, [helper.make_node("Identity", ["f"], ["y"])]))
+    for path in paths:
+        model = load_model(path)
+        assert not any("without a confined process" in note for note in model.notes), path
+    read = list((tmp_path / "cache" / "read").glob("*.json"))
+    assert len(read) == 2 * len(paths), "each is remembered by its place and by its content"
+    moved = [shutil.copy(path, tmp_path / "cache" / path.name) for path in paths[1:3]]
+    monkeypatch.setattr(first_reading, "_verdict", lambda *_: pytest.fail("it was read in a process again"))
+    load_model(Path(moved[0]))
+
+
+def test_a_process_that_is_confined_can_do_nothing_but_read(tmp_path):
+    """Each attempt is made as native code would make it where it can: through the C library, past Python's hooks."""
+    source = f"""
+import ctypes, os, socket, sys
+sys.path[:0] = {[str(Path(xaiengine.__file__).parents[1])]!r}
+from xaiengine.models.trust.confinement import confine
+done = confine(2**30, 20)
+libc = ctypes.CDLL(None, use_errno=True)
+tried = {{
+    "write": libc.open(b"{tmp_path}/written", os.O_WRONLY | os.O_CREAT, 0o600) >= 0,
+    "folder": libc.mkdir(b"{tmp_path}/made", 0o700) == 0,
+    "remove": libc.unlink(b"{tmp_path}/there") == 0,
+    "program": libc.execv(b"/bin/true", (ctypes.c_char_p * 2)(b"true", None)) != -1,
+    "network": libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0) >= 0,
+    "signal": libc.kill(os.getppid(), 0) == 0,
+    "read": libc.open(b"{tmp_path}/there", os.O_RDONLY) >= 0,
+    "memory": libc.malloc(ctypes.c_size_t(2**31)) not in (0, None),
+}}
+print(done, sorted(name for name, worked in tried.items() if worked))
+"""
+    (tmp_path / "there").write_text("x", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    if "landlock" in done.stdout and "seccomp" in done.stdout:
+        assert done.stdout.endswith("['read']\n"), done.stdout
+    else:
+        pytest.skip(f"this system has not all of it: {done.stdout}")

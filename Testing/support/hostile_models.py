@@ -15,6 +15,7 @@ from pathlib import Path
 from support import (  # noqa: F401
     hostile_archives,
     hostile_configurations,
+    hostile_details,
     hostile_programs,
     hostile_targets,
     hostile_weights,

@@ -31,7 +31,7 @@ from .trust.expressions import TRUST_REMEDY
 VARIABLE = "XAIENGINE_CONFINE"
 """``never`` in the environment reads models without the confined process; the static checks stay."""
 
-RULES = 1
+RULES = 2
 """Raised when the checks change, so that what passed the former ones is read again."""
 
 CPU_SECONDS = 20
@@ -60,7 +60,7 @@ def read_first(path: Path) -> tuple[str, ...]:
     if os.environ.get(VARIABLE, "").lower() in ("never", "0", "no") or _is_shipped(path):
         return ()
     files = list(_files(path))
-    state = _state(files)
+    state = _state(files, path)
     if state in _passed or _remembered(state):
         return ()
     size = sum(file.stat().st_size for file in files)
@@ -92,9 +92,10 @@ def _files(path: Path) -> Iterable[Path]:
     return sorted(set(found))
 
 
-def _state(files: list[Path]) -> str:
-    """Changes when any of the files is written, replaced or moved."""
+def _state(files: list[Path], path: Path) -> str:
+    """Changes when any of the files is written, replaced or moved; of files of one stem each has its own."""
     total = _hash()
+    total.update(f"{path}\n".encode("utf-8", "replace"))
     for file in files:
         stat = file.stat()
         total.update(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from torch import nn
 from ...core.errors import ModelError, TrustError
 from ..description import ModelDescription, assemble_described, description_of, digest_with
 from ..explained_model import ExplainedModel
-from ..files import SingleFile
+from ..files import SingleFile, read_regular
 from ..probing import abilities
 from ..trust.expressions import TRUST_REMEDY
+from ..trust.onnx_graph import check_graph, constants
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -29,10 +30,7 @@ LARGEST_ONNX = 2 * 2**30
 KNOWN_VERSIONS = (17, 16, 13)
 """Sets of operators that onnx2torch knows nearly whole, the newest first."""
 
-LARGEST_CONSTANT = 2**28
-MOST_NODES = 50_000
 MOST_CHANNELS = 4
-_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
 class ChannelsLast(nn.Module):
@@ -100,10 +98,9 @@ def _read(path: Path, trust: bool) -> tuple[ModelProto, SingleFile]:
     except Exception as error:  # protobuf's own errors
         raise ModelError(f"{path.name} is not a readable ONNX file: {error}.", "Export it again.") from error
     files = FileWithData(path, _data_files(proto, path))
-    for tensor in _external(proto):
-        _fill(tensor, files)
+    _fill_all(_external(proto), files)
     if not trust:
-        _check(proto, path.name)
+        check_graph(proto, path.name)
     return proto, files
 
 
@@ -118,12 +115,11 @@ class FileWithData(SingleFile):
         return self.path.with_name(name).stat().st_size
 
     def _read(self, name: str, limit: int) -> bytes:
-        with open(self.path.with_name(name), "rb") as stream:
-            return stream.read(limit + 1)
+        return read_regular(self.path.with_name(name), limit)
 
 
 def _external(proto: ModelProto) -> list[Any]:
-    tensors = [*proto.graph.initializer, *_constants(proto.graph)]
+    tensors = [*proto.graph.initializer, *constants(proto.graph)]
     return [tensor for tensor in tensors if tensor.data_location == 1 or tensor.external_data]
 
 
@@ -150,91 +146,37 @@ def _data_files(proto: ModelProto, path: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _fill(tensor: Any, files: SingleFile) -> None:
-    """Put a weight that lies in a file beside the model into the model."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+def _fill_all(tensors: Sequence[Any], files: SingleFile) -> None:
+    """Put weights that lie in files beside the model into the model; each file is read once.
+
+    Raises:
+        ModelError: a weight lies beyond the end of its file, or together they are larger than a model of one file.
+    """
+    contents: dict[str, bytes] = {}
+    total = 0
+    for tensor in tensors:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        place = entries["location"]
+        if place not in contents:
+            contents[place] = files.read(place)
+        part = _part(entries, contents[place], tensor.name)
+        total += len(part)
+        if total > 2 * sum(map(len, contents.values())):  # weights may be shared, not copied without end
+            raise TrustError(f"The weights in {place} are used over and over.", TRUST_REMEDY)
+        tensor.raw_data = part
+        del tensor.external_data[:]
+        tensor.data_location = 0
+
+
+def _part(entries: Mapping[str, str], content: bytes, name: str) -> bytes:
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
     except ValueError:
         offset, length = -1, -1
-    content = files.read(entries["location"])
     length = len(content) - offset if length < 0 else length
     if offset < 0 or length < 0 or offset + length > len(content):
-        raise ModelError(f"The weight {tensor.name} lies beyond the end of {entries['location']}.", "Export it again.")
-    tensor.raw_data = content[offset : offset + length]
-    del tensor.external_data[:]
-    tensor.data_location = 0
-
-
-def _check(proto: ModelProto, name: str) -> None:
-    """Refuse custom operators, and constants larger than the file that holds them."""
-    for tensor in [*proto.graph.initializer, *_constants(proto.graph)]:
-        count = 1
-        for size in tensor.dims:
-            count *= max(int(size), 0)
-        if count > LARGEST_CONSTANT * 8:
-            raise TrustError(f"The weight {tensor.name} of {name} has {count} values.", TRUST_REMEDY)
-    _check_budget(proto, name)
-    foreign = sorted({node.domain for node in _nodes(proto.graph) if node.domain not in _DOMAINS})
-    if foreign:
-        raise TrustError(f"{name} uses operators of {', '.join(foreign)[:100]}, which are not known.", TRUST_REMEDY)
-    if proto.functions:
-        raise TrustError(f"{name} defines functions of its own.", "Export it with standard operators only.")
-
-
-def _check_budget(proto: ModelProto, name: str) -> None:
-    """Refuse more nodes than a network has, constants made out of proportion, and names that are no names.
-
-    The converter writes names into Python code that it then runs; a quotation mark would end them there.
-    """
-    count = 0
-    values = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for node in _nodes(proto.graph):
-        count += 1
-        if count > MOST_NODES:
-            raise TrustError(f"{name} has more than {MOST_NODES} operators.", TRUST_REMEDY)
-        if node.op_type in ("Loop", "Scan", "If"):
-            raise TrustError(f"{name} holds the operator {node.op_type}, whose end is not known.", TRUST_REMEDY)
-        if node.op_type in ("ConstantOfShape", "Expand", "Tile", "Resize", "Pad", "Upsample", "Range"):
-            for source in node.input:
-                if source in values and _largest(values[source], node.op_type) > LARGEST_CONSTANT:
-                    raise TrustError(f"{name}: {node.op_type} makes a tensor out of proportion.", TRUST_REMEDY)
-        for text in (node.name, node.op_type, *node.input, *node.output):
-            _check_name(text, name)
-    for tensor in values:
-        _check_name(tensor, name)
-
-
-def _largest(tensor: Any, operator: str) -> int:
-    """The number of values that sizes in this tensor ask for; 0 for tensors that hold no sizes."""
-    import math
-
-    from onnx import numpy_helper
-
-    if len(tensor.dims) > 1 or math.prod(tensor.dims) > 64 or tensor.data_type not in (6, 7):
-        return 0
-    sizes = [abs(int(size)) for size in numpy_helper.to_array(tensor).reshape(-1)]
-    return math.prod(max(size, 1) for size in sizes) if operator != "Pad" else max(sizes, default=0)
-
-
-def _check_name(text: str, name: str) -> None:
-    if len(text) > 2000 or any(letter in text for letter in "\"'\\\n\r\0`$"):
-        raise TrustError(f"{name} holds the name {text[:60]!r}, which is no name of a layer.", TRUST_REMEDY)
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
-
-
-def _constants(graph: Any) -> Iterator[Any]:
-    for node in _nodes(graph):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
+        raise ModelError(f"The weight {name} lies beyond the end of {entries['location']}.", "Export it again.")
+    return content[offset : offset + length]
 
 
 def _input(proto: ModelProto, name: str) -> tuple[str, list[int]]:

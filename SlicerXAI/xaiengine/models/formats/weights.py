@@ -59,10 +59,6 @@ _OTHER_GLOBALS = frozenset(
 )
 """What weights and the bookkeeping of a training run (numbers of numpy, paths, settings) are made of."""
 
-_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32")
-_NUMBERS += ("float64",)
-
-
 WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".model", ".tar", ".pkl", ".pickle")
 
 
@@ -163,7 +159,7 @@ def read_checkpoint(
         return _read_trusted(content, name)
     check_pickles(content, name, frozenset(harmless))
     try:
-        with torch.serialization.safe_globals([*_numpy_globals(), *harmless.values()]):
+        with torch.serialization.safe_globals([*_bookkeeping(), *harmless.values()]):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|type|function) ([\w.]+\.\w+)", str(error))
@@ -189,33 +185,24 @@ def _read_trusted(content: bytes, name: str) -> Any:
         raise ModelError(f"{name} cannot be read: {str(error)[:300]}.", "Make or copy the file again.") from error
 
 
-def _numpy_globals() -> list[Any]:
-    """The classes and functions that bookkeeping is made of, with the names under which files know them."""
+def _bookkeeping() -> list[Any]:
+    """What stands in for the classes and functions of bookkeeping, with the names under which files know them."""
     import argparse
     import pathlib
 
-    import numpy
+    from ..trust import numpy_parts
 
-    try:
-        from numpy._core.multiarray import _reconstruct, scalar
-    except ImportError:
-        from numpy.core.multiarray import _reconstruct, scalar
-    kinds = [type(numpy.dtype(kind)) for kind in _NUMBERS]
-    homes = ("numpy.core.multiarray", "numpy._core.multiarray")
-    names = [(function, f"{home}.{function.__name__}") for home in homes for function in (scalar, _reconstruct)]
-    paths = [
-        (pathlib.PurePosixPath if "Posix" in path else pathlib.PureWindowsPath, f"{home}.{path}")
-        for home in ("pathlib", "pathlib._local")
-        for path in ("PosixPath", "WindowsPath")
-    ]
-    return [*names, *paths, numpy.dtype, numpy.ndarray, *kinds, argparse.Namespace]
+    names: list[Any] = [(numpy_parts.DataType, "numpy.dtype"), (numpy_parts.ArrayType, "numpy.ndarray")]
+    for home in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        names += [(numpy_parts.scalar, f"{home}.scalar"), (numpy_parts.reconstruct, f"{home}._reconstruct")]
+    for home in ("pathlib", "pathlib._local"):
+        names += [(pathlib.PurePosixPath, f"{home}.PosixPath"), (pathlib.PureWindowsPath, f"{home}.WindowsPath")]
+    return [*names, numpy_parts.Array, argparse.Namespace]
 
 
 def check_pickles(content: bytes, name: str, harmless: frozenset[str] = frozenset()) -> None:
     """Refuse a file of ``torch.save`` that would call anything but what tensors are made of, naming what."""
     for found in sorted(globals_in(content, name)):
-        if re.fullmatch(r"numpy\.dtypes (Bool|U?Int|Float)\d*DType", found):
-            continue
         if found not in _TORCH_GLOBALS | _OTHER_GLOBALS | harmless:
             raise TrustError(
                 f"{name} would call {found.replace(' ', '.')} when it is read.", f"{SAVE_REMEDY} {TRUST_REMEDY}"
@@ -235,17 +222,20 @@ def _pickle_parts(content: bytes, name: str) -> list[bytes]:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ModelError(f"{name} is damaged: {error}.", "Make or copy the file again.") from error
-    parts = []
-    for entry in archive.infolist():
+    entries = archive.infolist()
+    for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
             raise TrustError(
                 f"{name} is compressed inside, which torch.save never does; it could grow without end.", SAVE_REMEDY
             )
-        if entry.file_size > len(content):
-            raise TrustError(f"{name} announces more bytes than it has.", SAVE_REMEDY)
-        if entry.filename.endswith(".pkl"):
-            parts.append(archive.read(entry))
-    return parts
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise TrustError(f"{name} announces more bytes than it has.", SAVE_REMEDY)
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise TrustError(f"{name} holds an entry twice.", SAVE_REMEDY)
+    pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
+    if len(pickles) > 2:  # PyTorch reads one; its mobile format has another
+        raise TrustError(f"{name} holds {len(pickles)} pickles, where weights have one.", SAVE_REMEDY)
+    return [archive.read(entry) for entry in pickles]
 
 
 def tensors_of(checkpoint: Any, name: str) -> dict[str, torch.Tensor]:

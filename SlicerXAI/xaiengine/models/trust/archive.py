@@ -16,6 +16,8 @@ from .expressions import TRUST_REMEDY
 MOST_ENTRIES = 50_000
 LARGEST_RATIO = 200
 LARGEST_COMPRESSED_ENTRY = 16 * 2**20
+LARGEST_COMPRESSED = 64 * 2**20
+"""Bytes of all compressed entries; PyTorch compresses code alone."""
 
 
 def read_entries(content: bytes, name: str) -> dict[str, bytes]:
@@ -52,7 +54,7 @@ def _check(infos: list[zipfile.ZipInfo], total: int, name: str) -> None:
     if len(infos) > MOST_ENTRIES:
         raise TrustError(f"{name} holds {len(infos)} entries, which no model does.", TRUST_REMEDY)
     seen: set[str] = set()
-    stored = 0
+    stored = unpacked = 0
     for info in infos:
         file = info.filename
         if file in seen or ".." in file.split("/") or file.startswith("/") or "\\" in file or "\0" in file:
@@ -65,7 +67,8 @@ def _check(infos: list[zipfile.ZipInfo], total: int, name: str) -> None:
             grows = info.file_size != info.compress_size or stored > total
         else:
             limit = max(LARGEST_RATIO * info.compress_size, 2**20)
-            grows = info.file_size > min(limit, LARGEST_COMPRESSED_ENTRY)
+            unpacked += info.file_size
+            grows = info.file_size > min(limit, LARGEST_COMPRESSED_ENTRY) or unpacked > LARGEST_COMPRESSED
         if grows:
             raise TrustError(f"{file[:100]} of {name} grows without measure when unpacked.", TRUST_REMEDY)
 

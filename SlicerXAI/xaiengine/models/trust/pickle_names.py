@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import io
 import pickletools
+import re
 from typing import Any
 
 from ...core.errors import ModelError, TrustError
 
-MOST_STEPS = 1_000_000
+MOST_STEPS = 600_000
 """Opcodes of one file; the checkpoints of long trainings have about 100,000."""
 
 LONGEST_PICKLE = 256 * 2**20
@@ -21,8 +22,14 @@ _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_PARTS = 5
 _REMEDY = "Save the weights alone: torch.save(network.state_dict(), ...), or better as .safetensors."
 
+_LATIN = ("latin1", "latin-1", "iso-8859-1")
+_UNINITIALIZED = re.compile(r"torch (Tensor|\w*Storage)|torch\.storage \w+|numpy ndarray")
+"""Called with a size, these give whatever lies in memory; files of weights name them, and never call them."""
+
 _UNKNOWN = object()
 _MARK = object()
+_CALLS = {"REDUCE", "NEWOBJ"}
+_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _TEXTS = set("STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split())
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
@@ -52,8 +59,15 @@ def names_of(content: bytes, name: str) -> set[str]:
     return found
 
 
+class _Global:
+    """An object that was looked up by name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class _Machine:
-    """The unpickler's stack and memo, holding texts and whole numbers where they are known."""
+    """The unpickler's stack and memo, holding texts, whole numbers, looked-up names and short tuples of these."""
 
     def __init__(self, found: set[str], name: str) -> None:
         self.result: Any = None
@@ -101,9 +115,28 @@ class _Machine:
             self._found.add(_checked(argument, self._name))
             if kind == "INST":
                 self._to_mark()
-            stack.append(_UNKNOWN)
+                self._check_call(_Global(str(argument)), None)
+            stack.append(_Global(str(argument)) if kind == "GLOBAL" else _UNKNOWN)
         elif kind == "STACK_GLOBAL":
             self._stack_global()
+        elif kind in _TUPLES:
+            count = _TUPLES[kind]
+            items = tuple(stack[len(stack) - count :])
+            if len(items) < count or _MARK in items:
+                raise ValueError("too few values for a tuple")
+            del stack[len(stack) - count :]
+            stack.append(items)
+        elif kind == "TUPLE":
+            items = self._to_mark()
+            stack.append(items if len(items) <= 3 else _UNKNOWN)
+        elif kind in _CALLS:
+            arguments, function = stack.pop(), stack.pop()
+            self._check_call(function, arguments if isinstance(arguments, tuple) else None)
+            stack.append(_UNKNOWN)
+        elif kind == "OBJ":
+            items = self._to_mark()
+            self._check_call(items[0] if items else None, None)
+            stack.append(_UNKNOWN)
         elif kind in ("EXT1", "EXT2", "EXT4"):
             self._found.add(f"copyreg extension_{argument}")
             stack.append(_UNKNOWN)
@@ -118,7 +151,24 @@ class _Machine:
                 _REMEDY,
             )
         self._found.add(_checked(f"{module} {attribute}", self._name))
-        self._stack.append(_UNKNOWN)
+        self._stack.append(_Global(f"{module} {attribute}"))
+
+    def _check_call(self, function: Any, arguments: tuple[Any, ...] | None) -> None:
+        """Refuse calls of harmless names that take memory without measure or show what lies there.
+
+        Protocol 2 writes bytes as text in Latin 1, which :func:`codecs.encode` turns back; other codecs double their
+        input at each call.
+        """
+        if not isinstance(function, _Global):
+            return
+        if function.name == "_codecs encode":
+            text, codec = (*(arguments or ()), None, None)[:2]
+            if len(arguments or ()) != 2 or not isinstance(text, str) or codec not in _LATIN:
+                raise TrustError(f"{self._name} would recode text when it is read, which no weights do.", _REMEDY)
+        elif _UNINITIALIZED.fullmatch(function.name):
+            raise TrustError(
+                f"{self._name} would call {function.name.replace(' ', '.')} for a tensor without values.", _REMEDY
+            )
 
     def _other(self, opcode: Any, argument: Any) -> None:
         """An opcode that only moves values: as many taken and put as its description says."""
@@ -134,9 +184,12 @@ class _Machine:
         for _ in opcode.stack_after:
             self._stack.append(argument if isinstance(argument, int) and not before else _UNKNOWN)
 
-    def _to_mark(self) -> None:
-        while self._stack.pop() is not _MARK:
-            pass
+    def _to_mark(self) -> tuple[Any, ...]:
+        """Take the values above the topmost mark, and the mark."""
+        items = []
+        while (item := self._stack.pop()) is not _MARK:
+            items.append(item)
+        return tuple(reversed(items))
 
 
 def _checked(found: Any, name: str) -> str:

@@ -45,6 +45,9 @@ _FUNCTIONS = frozenset(
     Module super format unwrap_optional complex divmod ord chr hex
     """.split()
 ) - {"print", "hex", "chr"}
+_ROOTS = ("torch", "ops", "__torch__")
+"""What operators and classes hang from. A variable may not stand for one of them, nor bear its name."""
+
 _HOOKS = ("__setstate__", "__getstate__", "__reduce__", "__reduce_ex__")
 _TORCH_VALUES = frozenset(
     """
@@ -127,6 +130,7 @@ class _Reader:
 
     def check(self, tree: ast.Module) -> None:
         inner: set[int] = set()
+        roots = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and id(node) not in inner:
                 chain = node
@@ -144,6 +148,8 @@ class _Reader:
                 self._check_statement(node)
             elif isinstance(node, ast.Name) and node.id in _HOOKS:
                 raise self._refusal(f"uses {node.id}")
+            elif isinstance(node, ast.Name) and node.id in _ROOTS and id(node) not in roots:
+                raise self._refusal(f"gives {node.id} another name")
         if (rounds := max(_rounds(tree.body), default=0)) > MOST_ROUNDS:
             raise self._refusal(f"goes through {rounds} rounds of a loop")
 
