@@ -1,9 +1,10 @@
-"""One command for everything: makes .venv, installs into it once, runs the demo, the tests or a benchmark.
+"""One command for everything: makes .venv and installs into it once; demo, tests, benchmarks, pictures.
 
     python3 Testing/run.py demo [--output DIR]
     python3 Testing/run.py test [--fast] [--device cuda] [pytest arguments]
     python3 Testing/run.py gates
     python3 Testing/run.py benchmark NAME [arguments]
+    python3 Testing/run.py pictures [NAME ...]
 
 Needs Python 3.10 to 3.13 and nothing else; uses the standard library only.
 """
@@ -57,7 +58,13 @@ def main() -> int:
         return 2
     level = "demo" if arguments.command == "demo" else "test"
     python = prepare(level, arguments.torch_index)
-    commands = {"demo": _demo, "test": _test, "gates": _gates_alone, "benchmark": _benchmark}
+    commands = {
+        "demo": _demo,
+        "test": _test,
+        "gates": _gates_alone,
+        "benchmark": _benchmark,
+        "pictures": _pictures,
+    }
     return commands[arguments.command](python, arguments, rest)
 
 
@@ -76,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("gates", help="check format, lint, types and generated files")
     benchmark = commands.add_parser("benchmark", help="measure side by side and print ratios")
     benchmark.add_argument("name", help="one of: " + ", ".join(_benchmarks()))
+    commands.add_parser("pictures", help="make the pictures of README and documentation again", add_help=False)
     return parser
 
 
@@ -215,6 +223,10 @@ def _benchmark(python: Path, arguments: argparse.Namespace, rest: list[str]) -> 
         print(f"There is no benchmark {arguments.name!r}; there are: {', '.join(_benchmarks())}.")
         return 2
     return _run([str(python), "-u", str(TESTING / "benchmarks" / f"{arguments.name}.py"), *rest])
+
+
+def _pictures(python: Path, arguments: argparse.Namespace, rest: list[str]) -> int:
+    return _run([str(python), "-u", str(TESTING / "documentation" / "pictures.py"), *rest])
 
 
 if __name__ == "__main__":

@@ -112,8 +112,21 @@ def _numbers(dataset: pydicom.Dataset, code: str) -> list[float]:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")
-def test_the_validator_finds_no_error(tmp_path):
-    exported(tmp_path, "oblique")
+@pytest.mark.parametrize(
+    "kind", ["axial", "sagittal_stored", "oblique", "anisotropic", "chest", "breast", "multiframe", "no DICOM"]
+)
+def test_the_validator_finds_no_error(kind, tmp_path):
+    parts = {"chest": {"BodyPartExamined": "CHEST"}, "breast": {"BodyPartExamined": "BREAST", "Laterality": "L"}}
+    name = kind if kind in GRIDS else "axial"
+    example_result(tmp_path / "result", name)
+    scan = thorax(GRIDS[name])
+    source = None
+    if kind == "multiframe":
+        source = write_multiframe(tmp_path / "enhanced.dcm", scan.array, scan.grid)
+    elif kind != "no DICOM":
+        source = tmp_path / "series"
+        write_series(source, scan.array, scan.grid, FrameOfReferenceUID="1.2.3.4", **parts.get(kind, {}))
+    export_result(tmp_path / "result", tmp_path / "out", source=source)
     for file in sorted((tmp_path / "out").iterdir()):
         said = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
         assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
@@ -157,6 +170,15 @@ def test_another_series_is_refused_with_the_difference(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         export_result(tmp_path / "result", source=tmp_path / "nowhere")
     assert not (tmp_path / "result" / "dicom").exists()
+
+
+def test_an_uneven_series_is_refused_with_the_place_of_the_gap(tmp_path):
+    example_result(tmp_path / "result")
+    scan = thorax(GRIDS["axial"])
+    write_series(tmp_path / "series", scan.array, scan.grid)[7].unlink()
+    with pytest.raises(InputError, match=r"missing after -27\.40 mm") as error:
+        export_result(tmp_path / "result", source=tmp_path / "series")
+    assert "save it as .nrrd" in error.value.remedy
 
 
 def test_a_tilted_gantry_is_refused(tmp_path):

@@ -15,6 +15,21 @@ STRUCTURE = ("123037004", "SCT", "Anatomical Structure")
 MEAN = ("373098007", "SCT", "Mean")
 VOLUME = ("118565006", "SCT", "Volume")
 
+# Of Body Part Examined (DICOM PS3.16, annex L), what is scanned most.
+_BODY_PARTS = {
+    "CHEST": ("43799004", "SCT", "Thoracic structure"),
+    "THORAX": ("43799004", "SCT", "Thoracic structure"),
+    "LUNG": ("39607008", "SCT", "Lung"),
+    "HEAD": ("69536005", "SCT", "Head"),
+    "BRAIN": ("12738006", "SCT", "Brain"),
+    "NECK": ("45048000", "SCT", "Neck"),
+    "ABDOMEN": ("818983003", "SCT", "Abdomen"),
+    "PELVIS": ("816092008", "SCT", "Pelvis"),
+    "HEART": ("80891009", "SCT", "Heart"),
+    "BREAST": ("76752008", "SCT", "Breast"),
+}
+_WHOLE_BODY = ("38266002", "SCT", "Entire body")
+
 _UCUM = {
     "bits": ("bit", "bits"),
     "HU": ("[hnsf'U]", "Hounsfield unit"),
@@ -60,3 +75,8 @@ def anatomic_region(terminology: Terminology | None) -> list[Any] | None:
     if terminology is None or terminology.region is None:
         return None
     return [concept(_of(terminology.region))]
+
+
+def body_region(body_part: str) -> Any:
+    """The coded region of a Body Part Examined; the entire body where it is not given, or another one."""
+    return concept(_BODY_PARTS.get(str(body_part).strip().upper(), _WHOLE_BODY))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from ..core.version import engine_version
@@ -19,6 +20,7 @@ from .codes import (
     VISUAL_EXPLANATION,
     VOLUME,
     anatomic_region,
+    body_region,
     concept,
     property_codes,
     unit_concept,
@@ -129,6 +131,7 @@ def segmentation_object(segmentation: Segmentation, source: SourceSeries, maker:
         **_placed(segmentation.grid),
     )
     made.SeriesDescription = f"{maker.prefix}{segmentation.name or 'segments'}"[:64]
+    made.ContentCreatorName = made.get("ContentCreatorName", "")  # may be empty, must be there
     return made
 
 
@@ -165,9 +168,31 @@ def map_object(volume: Volume, name: str, source: SourceSeries, maker: Maker, nu
         **_placed(volume.grid),
     )
     made.SeriesDescription = f"{maker.prefix}{name}"[:64]
-    if "Laterality" not in made:
-        made.Laterality = ""  # asked for where the body part is not known to be unpaired
+    made.ContentCreatorName = made.get("ContentCreatorName", "")  # may be empty, must be there
+    # Optional, but readers (dcmqi) rely on it.
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [body_region(source.images[0].get("BodyPartExamined", ""))]
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    _sort_frames(made)
     return made
+
+
+def _sort_frames(made: Any) -> None:
+    """Store the frames of a map in their order along the normal of the planes.
+
+    Any order is allowed; some readers (dcmqi) take the first stored frame for the lowest.
+    """
+    shared = made.SharedFunctionalGroupsSequence[0]
+    across = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    groups = list(made.PerFrameFunctionalGroupsSequence)
+    places = [np.array(item.PlanePositionSequence[0].ImagePositionPatient, float) for item in groups]
+    order = np.argsort([np.cross(*across) @ place for place in places], kind="stable")
+    frames = np.frombuffer(made.FloatPixelData, np.float32).reshape(len(groups), -1)
+    made.FloatPixelData = np.ascontiguousarray(frames[order]).tobytes()
+    made.PerFrameFunctionalGroupsSequence = [groups[number] for number in order]
+    for number, item in enumerate(made.PerFrameFunctionalGroupsSequence, start=1):
+        item.FrameContentSequence[0].DimensionIndexValues = [number]
 
 
 def report_object(
