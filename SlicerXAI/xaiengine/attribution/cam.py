@@ -198,16 +198,16 @@ def original_cam(
 
 def _pooled_head(
     model_forward: Callable[[torch.Tensor], torch.Tensor], activation: torch.Tensor, output: torch.Tensor
-) -> nn.Module | None:
+) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
     """The linear layer that turns pooled activations into the output, found by doing just that."""
     network = model_forward if isinstance(model_forward, nn.Module) else getattr(model_forward, "network", None)
     if network is None:
         return None
     pooled = activation.mean(_cells(activation))
     for module in network.modules():
-        weight = getattr(module, "weight", None)
         if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             continue
+        weight = module.weight
         if weight.shape[1] != pooled.shape[1] or weight[0, 0].numel() != 1 or weight.shape[0] != output.shape[1]:
             continue
         guess = functional.linear(pooled, weight.float().flatten(1), module.bias)

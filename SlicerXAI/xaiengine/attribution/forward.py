@@ -175,7 +175,7 @@ def seeded_globally(seed: int) -> Iterator[None]:
 @contextlib.contextmanager
 def out_of_place(network: nn.Module) -> Iterator[None]:
     """Activations that write into their input do not, inside the block: hooks would see overwritten tensors."""
-    changed = [module for module in network.modules() if getattr(module, "inplace", False) is True]
+    changed: list[Any] = [module for module in network.modules() if getattr(module, "inplace", False) is True]
     for module in changed:
         module.inplace = False
     try:

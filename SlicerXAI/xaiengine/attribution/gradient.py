@@ -48,7 +48,7 @@ def integrated_gradients(
         if steps or error < COMPLETENESS_WANTED or count >= max_steps:
             break
         count = min(2 * count, max_steps)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if error >= COMPLETENESS_WANTED:
         notes = (
             f"Integrated gradients: the map's sum misses the change of the prediction by {error:.1%} after "

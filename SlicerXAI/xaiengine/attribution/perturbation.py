@@ -170,7 +170,8 @@ def rise(
     grid = (cells,) * len(shape) if isinstance(cells, int) else tuple(cells)
     maps, errors = [], []
     for sample in range(len(inputs)):
-        values, sums, weighted, squares = [], 0.0, 0.0, 0.0
+        values: list[torch.Tensor] = []
+        sums = weighted = squares = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         for start in range(0, masks, batch_size):
             mask = smooth_masks(min(batch_size, masks - start), shape, grid, kept, generator).to(inputs)
             mixed = mask[:, None] * inputs[sample : sample + 1] + (1 - mask[:, None]) * baseline[sample : sample + 1]

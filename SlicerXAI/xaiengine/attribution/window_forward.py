@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..core.boxes import Box, bounding_box, intersection, shifted, union
+from ..core.boxes import Box, bounding_box, index_of, intersection, shifted, union
 from ..core.errors import ModelError
 from ..inference.windows import WindowedModel, part_of
 from ..targets.segmentation_targets import SegmentationTarget
@@ -140,7 +140,7 @@ class CachedPrediction:
             common = intersection(windows.layout.box(index), self._wanted)
             weight = windows.layout.weights[self._inside(index)] * share[common]
             place = shifted(common, [part.start for part in self._wanted])
-            blended[(0, slice(None), *place)] += difference * weight
+            blended[index_of(place, 0, slice(None))] += difference * weight
         return self._values(blended)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..core.boxes import index_of
 from ..inference.window_layers import LayerLattice, lay_cells
 from ..inference.window_output import WindowNetwork
 from ..inference.windows import WindowedModel, evaluated
@@ -69,7 +70,7 @@ def over_windows(
     for index, share in _shares(windows, target, image):
         forward = _forward(module, windows, share)
         found = method(forward, windows.crop(padded, [index]), windows.crop(shadows, [index]))
-        total.map[(..., *windows.layout.box(index))] += windows.unflattened(found.map)
+        total.map[index_of(windows.layout.box(index))] += windows.unflattened(found.map)
         _note(total, found)
     result = windows.padding_adjoint(total.map, image)
     return Attribution(result, found.unit, {}, notes=(*total.notes, *_linearity(windows, target)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,11 @@ def bounding_box(mask: torch.Tensor) -> Box | None:
             return None
         parts.append(slice(int(hit[0]), int(hit[-1]) + 1))
     return tuple(parts)
+
+
+def index_of(box: Box, *leading: object) -> Any:
+    """The index of a box in a tensor or array whose last axes are the box's; ``leading``: of the axes before."""
+    return (*(leading or (...,)), *box)
 
 
 def box_size(box: Box) -> tuple[int, ...]:

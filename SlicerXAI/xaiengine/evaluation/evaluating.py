@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,7 @@ class Evaluator:
                     if progress is not None:
                         progress.stage(name.replace("_", " ").capitalize(), round(self.passes(name)))
                     if name in REPEATED_CHECKS:
+                        assert self.repeated is not None  # can() says so
                         checks.append(self.repeated.run(name, progress))
                     else:
                         checks.append(getattr(self, name)())
@@ -161,7 +163,7 @@ class Evaluator:
         )
 
     def sensitivity_n(self) -> Check:
-        def measured(maps: np.ndarray) -> list:
+        def measured(maps: Iterable[np.ndarray]) -> list:
             return [
                 sensitivity_n(game, values, subsets=self.effort.subsets, seed=self.case.seed)
                 for game, values in zip(self.games, maps)
@@ -182,7 +184,7 @@ class Evaluator:
         )
 
     def infidelity(self) -> Check:
-        def measured(maps: np.ndarray) -> list:
+        def measured(maps: Iterable[np.ndarray]) -> list:
             return [
                 infidelity(game, values, self.effort.perturbations, seed=self.case.seed)
                 for game, values in zip(self.games, maps)
@@ -203,19 +205,20 @@ class Evaluator:
         )
 
     def localization(self) -> Check:
-        rows = [row for row in range(len(self.maps)) if self.truth[row].any() and not self.truth[row].all()]
+        truth = self.truth
+        assert truth is not None  # can() says so
+        rows = [row for row in range(len(self.maps)) if truth[row].any() and not truth[row].all()]
         if not rows:
             raise ModelError(
                 "The truth marks no voxel of the explained samples.", "Choose the slices in which the cause lies."
             )
 
         def ratios(maps: np.ndarray) -> float:
-            return _mean([localization(maps[row], self.truth[row]).effective_heat_ratio for row in rows])
+            return _mean([localization(maps[row], truth[row]).effective_heat_ratio for row in rows])
 
         noise = [random_map(values.shape, self.case.seed, smoothness_of(values)) for values in self.maps]
-        noise = np.stack([np.maximum(values, 0) for values in noise])
-        chance, edges = ratios(noise), ratios(np.stack(self.edges()))
-        figures = [localization(self.shown()[row], self.truth[row]) for row in rows]
+        chance, edges = ratios(np.stack([np.maximum(values, 0) for values in noise])), ratios(np.stack(self.edges()))
+        figures = [localization(self.shown()[row], truth[row]) for row in rows]
         return Check(
             "localization",
             _mean([item.effective_heat_ratio for item in figures]),

@@ -61,14 +61,17 @@ def _curves(found: Evaluation, axes: Axes) -> None:
 
 
 def _sensitivity(found: Evaluation, axes: Axes) -> None:
+    assert found.sensitivity is not None  # drawn where it was measured
     axes.semilogx(*found.sensitivity, marker="o")
     axes.axhline(0, color="gray", linewidth=0.8)
     axes.set(title="Sensitivity-n", xlabel="hidden voxels", ylabel="correlation", ylim=(-1, 1))
 
 
 def _cascade(found: Evaluation, axes: Axes) -> None:
-    stages = range(1, len(found.cascade.layers) + 1)
-    axes.plot(stages, np.abs(found.cascade.spearman), marker="o", label="|Spearman|")
-    axes.plot(stages, found.cascade.ssim, marker="s", label="SSIM")
-    axes.set_xticks(list(stages), found.cascade.layers, rotation=30, fontsize=7)
+    cascade = found.cascade
+    assert cascade is not None  # drawn where it was measured
+    stages = range(1, len(cascade.layers) + 1)
+    axes.plot(stages, np.abs(cascade.spearman), marker="o", label="|Spearman|")
+    axes.plot(stages, cascade.ssim, marker="s", label="SSIM")
+    axes.set_xticks(list(stages), cascade.layers, rotation=30, fontsize=7)
     axes.set(title="Weights randomized from the output on", ylabel="similarity", ylim=(-0.1, 1.05))

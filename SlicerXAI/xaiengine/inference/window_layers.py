@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.boxes import index_of
 from ..core.errors import ModelError, OptionError
 from ..io.grid import Grid
 from ..network.feature_grid import FeatureGrid, feature_grid
@@ -58,7 +59,7 @@ class LayerLattice:
         for corner in itertools.product(*parts):
             weight = math.prod(part for _, part in corner)
             box = tuple(slice(low, low + size) for (low, _), size in zip(corner, self.window_cells))
-            total[(..., *box)] += values * weight
+            total[index_of(box)] += values * weight
 
     def cell_weights(self) -> Tensor:
         """The blending weights of a window at its cells, (window_cells)."""
@@ -91,8 +92,9 @@ def lay_cells(
     measured: FeatureGrid = feature_grid(network, layer, sample)
     cells, scale, offset = list(measured.cells), list(measured.scale), list(measured.offset)
     if layout.flat_axis is not None:
-        for items, value in ((cells, 1), (scale, 1.0), (offset, 0.0)):
-            items.insert(layout.flat_axis, value)
+        cells.insert(layout.flat_axis, 1)
+        scale.insert(layout.flat_axis, 1.0)
+        offset.insert(layout.flat_axis, 0.0)
     starts = [[layout.starts[index][axis] for index in used] for axis in range(len(cells))]
     first = [math.floor(min(line) / step + 1e-6) for line, step in zip(starts, scale)]
     last = [math.ceil(max(line) / step - 1e-6) for line, step in zip(starts, scale)]

@@ -75,6 +75,7 @@ class WindowLayout:
         found = []
         for index in self.touching(box):
             common = intersection(self.box(index), self.interior)
+            assert common is not None  # a window that touches the image
             part = tuple(slice(c.start - b, c.stop - b) for c, b in zip(common, self.pad_before))
             if bool(mask[part].any()):
                 found.append(index)

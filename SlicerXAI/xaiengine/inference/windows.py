@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..core.boxes import Box, box_size, intersection, shifted, union
+from ..core.boxes import Box, box_size, index_of, intersection, shifted, union
 from ..core.errors import ModelError
 from .window_layout import WindowLayout
 from .window_output import checked_logits
@@ -114,7 +114,7 @@ class WindowedModel:
         if not self.layout.is_padded:
             return gradient
         if self.layout.padding_mode == "constant":
-            return gradient[(..., *self.layout.interior)]
+            return gradient[index_of(self.layout.interior)]
         with torch.enable_grad():
             leaf = image.detach().clone().requires_grad_()
             (result,) = torch.autograd.grad(self.padded(leaf), leaf, gradient)
@@ -122,7 +122,7 @@ class WindowedModel:
 
     def crop(self, padded: Tensor, windows: Sequence[int]) -> Tensor:
         """The windows as a batch for the network."""
-        batch = torch.cat([padded[(..., *self.layout.box(index))] for index in windows])
+        batch = torch.cat([padded[index_of(self.layout.box(index))] for index in windows])
         return batch if self.layout.flat_axis is None else batch.squeeze(self.layout.flat_axis + 2)
 
     def unflattened(self, batch: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class WindowedModel:
         if common is not None:
             inside = shifted(common, self.layout.starts[index])
             target = shifted(common, [part.start for part in wanted])
-            total[(0, slice(None), *target)] += logits[(slice(None), *inside)] * self.layout.weights[inside]
+            total[index_of(target, 0, slice(None))] += logits[(slice(None), *inside)] * self.layout.weights[inside]
 
     # ------------------------------------------------------------------ gradients
 
@@ -186,7 +186,7 @@ class WindowedModel:
         if common is None:
             return None
         inside = shifted(common, self.layout.starts[index])
-        part = cotangent[(0, slice(None), *shifted(common, [p.start for p in wanted]))]
+        part = cotangent[index_of(shifted(common, [p.start for p in wanted]), 0, slice(None))]
         if not bool(part.any()):
             return None
         result = part.new_zeros(part.shape[0], *self.layout.window_size)
@@ -255,7 +255,7 @@ class WindowedModel:
             (gradient,) = torch.autograd.grad(output, batch, cotangent, retain_graph=n != used[-1])
             gradient = self.unflattened(gradient)
             for row, index in enumerate(indices):
-                gradients[n][(0, slice(None), *self.layout.box(index))] += gradient[row]
+                gradients[n][index_of(self.layout.box(index), 0, slice(None))] += gradient[row]
             if visit is not None:
                 visit(indices, n)
         self.passes.backward += len(indices)
@@ -331,7 +331,7 @@ def evaluated(targets: Sequence[WindowTarget], output: Tensor, around: Box) -> t
 
 def part_of(output: Tensor, around: Box, box: Box) -> Tensor:
     """The part of an output (1, K, around...) that lies in a smaller box."""
-    return output[(..., *shifted(box, [part.start for part in around]))]
+    return output[index_of(shifted(box, [part.start for part in around]))]
 
 
 def whole_box(size: Sequence[int]) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class Grid:
     shape: tuple[int, int, int]
     affine: np.ndarray
     _inverse: np.ndarray = field(init=False, repr=False)
+
+    if TYPE_CHECKING:  # any three sizes do; they are checked
+
+        def __init__(self, shape: Sequence[int], affine: np.ndarray) -> None: ...
 
     def __post_init__(self) -> None:
         shape = tuple(int(size) for size in self.shape)
@@ -67,7 +72,8 @@ class Grid:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance in mm between neighboring voxels along each index axis."""
-        return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        first, second, third = (float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return first, second, third
 
     @property
     def directions(self) -> np.ndarray:
@@ -138,7 +144,7 @@ class Grid:
         index = self.ras_to_index(ras)
         tolerance = 1e-6
         inside = (index >= -0.5 - tolerance) & (index <= np.array(self.shape) - 0.5 + tolerance)
-        return inside.all(axis=-1)
+        return np.asarray(inside.all(axis=-1))
 
     def corners(self) -> np.ndarray:
         """RAS positions in mm of the centers of the eight corner voxels, (8, 3)."""

@@ -112,7 +112,8 @@ def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice
         if hit.size == 0:
             return None
         box.append(slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + margin + 1, mask.shape[axis])))
-    return tuple(box)
+    first, second, third = box
+    return first, second, third
 
 
 def _by_size(mask: np.ndarray, minimal_voxels: float) -> np.ndarray:

@@ -257,7 +257,7 @@ def _measure(
 
 def _threshold(settings: LesionSettings, bits: np.ndarray, regions: LungRegions, unit: float) -> Threshold:
     if settings.threshold_method == "absolute":
-        return absolute_threshold(settings.threshold)
+        return absolute_threshold(settings.threshold or 0.0)
     calibrated = settings.chosen.threshold(settings.fraction) * unit if settings.chosen.healthy else 0.0
     if settings.threshold_method == "otsu":
         # calibration is the floor: a healthy lung has two classes by Otsu as well

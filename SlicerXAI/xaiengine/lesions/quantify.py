@@ -38,7 +38,7 @@ class Lesion:
     @property
     def box_mm(self) -> tuple[float, float, float]:
         """Extent in mm along R, A and S."""
-        return tuple(high - low for low, high in zip(self.box_low_ras, self.box_high_ras))
+        return _triple(np.subtract(self.box_high_ras, self.box_low_ras))
 
     def row(self) -> dict[str, object]:
         """The lesion as a row of a table, units in the column names."""
@@ -204,7 +204,7 @@ def _outer_box(index: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 def _most_of(mask: np.ndarray, box: tuple[slice, ...], regions: Mapping[str, np.ndarray]) -> str:
     """Name of the region that holds most of the lesion; empty when none holds any."""
     counts = {name: int(np.count_nonzero(region[box][mask])) for name, region in regions.items()}
-    best = max(counts, key=counts.get) if counts else ""
+    best = max(counts, key=lambda name: counts[name]) if counts else ""
     return best if counts.get(best) else ""
 
 
@@ -223,4 +223,5 @@ def _burden(name: str, region: np.ndarray, labels: np.ndarray, bits: np.ndarray,
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:
-    return tuple(float(value) for value in values)
+    first, second, third = (float(value) for value in values)
+    return first, second, third

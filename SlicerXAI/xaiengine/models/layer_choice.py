@@ -25,7 +25,14 @@ FEWEST_CHANNELS = 4
 COARSER, FINER = 0.7, 1.5
 """Ratios of cells from which a layer counts as the next resolution; padding changes them by less."""
 
-CHANNELS_LAST = ("LayerNorm", "Linear", "MLPBlock", "SwinTransformerBlock", "WindowAttention", "PatchMerging")
+CHANNELS_LAST: tuple[str, ...] = (
+    "LayerNorm",
+    "Linear",
+    "MLPBlock",
+    "SwinTransformerBlock",
+    "WindowAttention",
+    "PatchMerging",
+)
 CHANNELS_LAST += ("PatchMergingV2", "TransformerBlock", "DropPath")
 """Layers whose output has its channels at the end, or no positions at all."""
 

@@ -152,8 +152,9 @@ def _measure_axis(gradient_of: _cell_gradients, axis: int, size: int) -> tuple[f
         return None
     middle = [length // 2 for length in gradient_of.cells]
     before = [*middle[:axis], middle[axis] - 1, *middle[axis + 1 :]]
-    centers = [_center(gradient_of(cell), axis) for cell in (before, middle)]
-    if any(center is None for center in centers):
+    found = [_center(gradient_of(cell), axis) for cell in (before, middle)]
+    centers = [center for center in found if center is not None]
+    if len(centers) < len(found):
         return None
     # strides are whole, and near a border the distance of two centers only shrinks
     scale = float(max(np.round(centers[1] - centers[0]), 1.0))

@@ -65,4 +65,5 @@ def voxel_of(point: np.ndarray, grid: Grid, name: str) -> tuple[int, int, int]:
             "Choose a point inside the scan.",
         )
     index = np.clip(np.round(grid.ras_to_index(point)), 0, np.array(grid.shape) - 1)
-    return tuple(int(number) for number in index)
+    i, j, k = (int(number) for number in index)
+    return i, j, k

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..core.boxes import Box, bounding_box, box_size
+from ..core.boxes import Box, bounding_box, box_size, index_of
 from ..core.errors import ModelError
 from .targets import Target
 
@@ -79,7 +79,7 @@ class SegmentationTarget(Target):
                 "Explain the model with which the target was chosen.",
             )
         if tuple(output.shape[2:]) == self.image_size:
-            output = output[(..., *self.box)]
+            output = output[index_of(self.box)]
         if tuple(output.shape[2:]) != box_size(self.box):
             raise ValueError(f"an output on {tuple(output.shape[2:])} voxels fits neither image nor box")
         return self.value_in_box(output)

@@ -96,8 +96,11 @@ class ReferenceStatistics:
                 else "Fit reference statistics for this layer.",
             )
         view = shape if self.scope == "position" else (shape[0],) + (1,) * (len(shape) - 1)
-        parts = (self.mean, self.std, self.active)
-        return tuple(part.to(device, torch.float32).reshape(view) for part in parts)
+
+        def placed(part: Tensor) -> Tensor:
+            return part.to(device, torch.float32).reshape(view)
+
+        return placed(self.mean), placed(self.std), placed(self.active)
 
     def with_metadata(self, **metadata: str) -> ReferenceStatistics:
         return replace(self, metadata={**self.metadata, **metadata})

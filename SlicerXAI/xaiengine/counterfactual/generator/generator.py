@@ -123,6 +123,7 @@ class Generator(nn.Module):
             before = width
         if settings.code_channels:
             self.code_entry = EqualConv(settings.code_channels, settings.width_at(settings.code_size), 3)
+        self.mean_w: torch.Tensor
         self.register_buffer("mean_w", torch.zeros(latent))
         if settings.noise:
             self._draw_noise()

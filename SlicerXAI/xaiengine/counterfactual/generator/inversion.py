@@ -168,10 +168,10 @@ def _refine_plus(
     """W+ and code, each in units of its own SD."""
     w_plus, code = space.expand(encoded)
     scale_w, scale_code = space.split(space.std[None])
-    parts = [w_plus / scale_w[:, None]] + ([] if code is None else [code / scale_code])
+    parts = [w_plus / scale_w[:, None]] + ([] if code is None or scale_code is None else [code / scale_code])
 
     def rebuilt(free: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return free[0] * scale_w[:, None], None if code is None else free[1] * scale_code
+        return free[0] * scale_w[:, None], None if code is None or scale_code is None else free[1] * scale_code
 
     def total(free: list[torch.Tensor]) -> torch.Tensor:
         apart = (free[0] - free[0].mean(1, keepdim=True)).square().mean((1, 2))

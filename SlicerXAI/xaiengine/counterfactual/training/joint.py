@@ -74,6 +74,12 @@ class JointObjective:
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.target, self.augmentation, self.settings = target, augmentation, settings
 
+    @property
+    def _known_target(self) -> ScoreTarget:
+        """The target, in what is only done with one."""
+        assert self.target is not None
+        return self.target
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         size = self.generator.settings.latent_size
         code = latents[:, size:] if self.generator.settings.code_channels else None
@@ -104,9 +110,9 @@ class JointObjective:
 
     def _asked(self, told: torch.Tensor) -> torch.Tensor:
         """Other scores (m,) for images of scores ``told``: half of them nearby, half anywhere in the range."""
-        beyond = _BEYOND * (self.target.high - self.target.low)
-        low = torch.full_like(told, self.target.low - beyond)
-        high = torch.full_like(told, self.target.high + beyond)
+        beyond = _BEYOND * (self._known_target.high - self._known_target.low)
+        low = torch.full_like(told, self._known_target.low - beyond)
+        high = torch.full_like(told, self._known_target.high + beyond)
         anywhere = torch.lerp(low, high, torch.rand_like(told))
         nearest = (told - _NEARBY).clamp(low, high), (told + _NEARBY).clamp(low, high)
         nearby = torch.lerp(*nearest, torch.rand_like(told))
@@ -118,7 +124,7 @@ class JointObjective:
 
     @torch.no_grad()
     def _score(self, images: torch.Tensor) -> torch.Tensor:
-        return self.target.score(images)
+        return self._known_target.score(images)
 
     @torch.no_grad()
     def _cost_of_change(self, latents: torch.Tensor, again: torch.Tensor, rising: torch.Tensor) -> torch.Tensor:
@@ -128,7 +134,7 @@ class JointObjective:
         the score costs four times as much elsewhere, and half as much there.
         """
         lowest = latents.clone()
-        lowest[:, SCORE_LATENT] = self.target.low / SCORE_SCALE
+        lowest[:, SCORE_LATENT] = self._known_target.low / SCORE_SCALE
         taken = (again - self.decode(lowest)).abs().mean(1, keepdim=True)
         reach = taken.shape[-1] // 8 + 1
         taken = functional.avg_pool2d(taken, reach, 1, reach // 2)
@@ -152,7 +158,7 @@ class JointObjective:
         # noise: the model's answer shall move for what can be seen, not for a faint pattern; nearby, where the answer
         # is compared with that to the reconstruction, both are shown as they are
         noise = _PROBE_NOISE * torch.randn_like(other) * ~near[:, None, None, None]
-        said = self.target.score(torch.cat([again, other + noise]))
+        said = self._known_target.score(torch.cat([again, other + noise]))
         same, moved = said.split([len(again), len(other)])
         rise = (moved - same[: len(moved)])[near] - (asked - told[: len(asked)])[near]
         return {
@@ -167,7 +173,7 @@ class JointObjective:
     def _adversarial_parts(self, images: torch.Tensor, made: MadeAgain, adversarial: float) -> dict[str, torch.Tensor]:
         n = len(images)
         both = made.again if made.other is None else torch.cat([made.again, made.other])
-        wanted = None if made.told is None else torch.cat([made.told, made.asked])
+        wanted = None if made.told is None or made.asked is None else torch.cat([made.told, made.asked])
         fake, features = self.discriminator(self.augmentation(both), _condition(wanted))
         likeness = generator_loss(fake[:n])
         if made.other is not None:
@@ -182,7 +188,7 @@ class JointObjective:
     def discriminator_loss(self, images: torch.Tensor, made: MadeAgain) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the logits (n,) of the real images."""
         fakes, wanted = made.again, made.told
-        if made.other is not None:
+        if made.other is not None and made.told is not None and made.asked is not None:
             half = len(made.other)
             fakes = torch.cat([made.again[half:], made.other])
             wanted = torch.cat([made.told[half:], made.asked])

@@ -94,14 +94,15 @@ def _picture(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     from PIL import Image
 
     notes: tuple[str, ...] = ()
-    with Image.open(path) as image:
+    with Image.open(path) as opened:
+        image: Image.Image = opened
         if image.width * image.height > LARGEST_PICTURE:
             raise InputError(f"it has {image.width} x {image.height} pixels, too many.", "Resize the picture.")
-        if getattr(image, "n_frames", 1) > 1:
-            notes = (f"The file holds {image.n_frames} pictures; the first was taken.",)
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            notes = (f"The file holds {frames} pictures; the first was taken.",)
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
             alpha = image.convert("RGBA").getchannel("A")
-            if alpha.getextrema()[0] < 255:
+            if np.asarray(alpha).min() < 255:
                 black = Image.new("RGBA", image.size, (0, 0, 0, 255))
                 image = Image.alpha_composite(black, image.convert("RGBA"))
                 notes = (*notes, "Transparent parts of the picture are black to the model.")

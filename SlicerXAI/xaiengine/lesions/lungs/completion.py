@@ -122,7 +122,7 @@ def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> Compl
     notes = []
     for side, name in ((RIGHT, "right"), (LEFT, "left")):
         added = np.count_nonzero((complete == side) & (seen == 0))
-        share = added / max(np.count_nonzero(complete == side), 1)
+        share = float(added) / max(int(np.count_nonzero(complete == side)), 1)
         if share > most:
             complete[(complete == side) & (seen == 0)] = 0
             notes.append(
@@ -132,8 +132,8 @@ def complete_lungs(copy: WorkingCopy, air: ChestAir, sides: np.ndarray) -> Compl
         elif share > REPORTED_SHARE:
             notes.append(f"{share:.0%} of the {name} lung was completed over dense tissue.")
     complete = _closed_sides(complete, RIM_CLOSING_MM, allowed, copy.spacing)
-    total = max(np.count_nonzero(complete), 1)
-    return Completed(complete, np.count_nonzero((complete > 0) & (seen == 0)) / total, tuple(notes))
+    total = max(int(np.count_nonzero(complete)), 1)
+    return Completed(complete, int(np.count_nonzero((complete > 0) & (seen == 0))) / total, tuple(notes))
 
 
 def _closed_sides(sides: np.ndarray, radius: float, allowed: np.ndarray, spacing: float) -> np.ndarray:

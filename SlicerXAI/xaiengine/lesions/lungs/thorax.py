@@ -141,7 +141,7 @@ def _highest_chain(sections: np.ndarray, spacing: float) -> np.ndarray:
         for index, extent in extents
         if (extent[2].stop - extent[2].start) * spacing >= TRACHEA_LENGTH_MM
     }
-    return labels == max(tops, key=tops.get) if tops else np.zeros_like(sections)
+    return np.asarray(labels == max(tops, key=lambda label: tops[label])) if tops else np.zeros_like(sections)
 
 
 def _lung_parts(copy: WorkingCopy, air: np.ndarray, pure_air: float) -> np.ndarray:
@@ -152,14 +152,14 @@ def _lung_parts(copy: WorkingCopy, air: np.ndarray, pure_air: float) -> np.ndarr
     if not main.any():
         return main
     near = _tissue_like(copy, labels, np.unique(labels[dilated(main, NEAR_MM, copy.spacing) & (labels > 0)]), pure_air)
-    near = [
+    lung = [
         label
         for label in near
         if sizes[label] * copy.voxel_ml >= MINIMAL_PART_ML
         and not _lies_below(labels == label, main, copy.spacing)
         and not _lies_above(labels == label, main)
     ]
-    return main | np.isin(labels, near)
+    return main | np.isin(labels, lung)
 
 
 def _lies_below(part: np.ndarray, main: np.ndarray, spacing: float) -> bool:

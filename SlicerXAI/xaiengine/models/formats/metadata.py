@@ -11,7 +11,18 @@ from ...core.errors import ModelError
 from ..explained_model import ModelTask
 
 METADATA_FILE = "configs/metadata.json"
-SEGMENTERS = ("unet", "segresnet", "vnet", "dynunet", "unetr", "highresnet", "ahnet", "dints", "daf3d", "mednext")
+SEGMENTERS: tuple[str, ...] = (
+    "unet",
+    "segresnet",
+    "vnet",
+    "dynunet",
+    "unetr",
+    "highresnet",
+    "ahnet",
+    "dints",
+    "daf3d",
+    "mednext",
+)
 SEGMENTERS += ("quicknat", "autoencoder", "flexibleunet")
 
 

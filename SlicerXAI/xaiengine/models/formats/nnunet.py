@@ -101,7 +101,10 @@ def load_nnunet(path: Path, trust: bool = False, training: str = "") -> Explaine
     names = _checkpoints(files, [fold] if fold else [f"fold_{number}" for number in settings.folds])
     channels, labels = read_channels(dataset), read_labels(dataset)
 
-    networks, plan, axes, notes = [], None, (), []
+    networks: list[nn.Module] = []
+    plan: Plan | None = None
+    axes: tuple[int, ...] = ()
+    notes: list[str] = []
     for name in names:
         checkpoint = read_checkpoint(files.read(name), name, trust=trust)
         if plan is None:
@@ -112,6 +115,7 @@ def load_nnunet(path: Path, trust: bool = False, training: str = "") -> Explaine
             network = _network(plan, len(channels), len(labels.names))
         notes += load_weights(network, tensors_of(checkpoint, name), name)
         networks.append(network)
+    assert plan is not None  # there is at least one checkpoint
     network = networks[0] if len(networks) == 1 else AveragedNetwork(networks)
     if settings.mirroring and axes:
         network = MirroredNetwork(network, axes)

@@ -80,7 +80,18 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": sum,
     "tuple": tuple,
 }
-_TORCH_CONSTANTS = ("bfloat16", "bool", "double", "float", "float16", "float32", "float64", "half", "int", "int16")
+_TORCH_CONSTANTS: tuple[str, ...] = (
+    "bfloat16",
+    "bool",
+    "double",
+    "float",
+    "float16",
+    "float32",
+    "float64",
+    "half",
+    "int",
+    "int16",
+)
 _TORCH_CONSTANTS += ("int32", "int64", "long", "uint8")
 _COMMON_KEYS = {
     "IMAGE": "image",

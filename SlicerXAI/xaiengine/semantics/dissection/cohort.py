@@ -28,10 +28,10 @@ class UnitFigures:
 
     def __init__(self, keep: int = TOP_IMAGES) -> None:
         self._keep = keep
-        self._sum = self._cells = 0
-        self.minimum: torch.Tensor | None = None
-        self.maximum: torch.Tensor | None = None
-        self._top_values = self._top_images = self._top_samples = None
+        self._cells = 0
+        self._sum = torch.zeros((), dtype=torch.float64)
+        self.minimum = self.maximum = torch.zeros(0)
+        self._top: tuple[torch.Tensor, ...] = ()
 
     def add(self, image: int, first_sample: int, activations: torch.Tensor, most: int = 1) -> None:
         """The samples (n, U, cells...) of one image, numbered from ``first_sample``; of its samples at most ``most``
@@ -41,16 +41,15 @@ class UnitFigures:
         self._sum = self._sum + flat.double().sum((0, 2))
         self._cells += flat.shape[0] * flat.shape[2]
         strongest, sample = high.t().topk(min(most, len(high)), dim=1)
-        if self.minimum is None:
+        if not len(self.minimum):
             self.minimum, self.maximum = low, strongest[:, 0]
         else:
             self.minimum = torch.minimum(self.minimum, low)
             self.maximum = torch.maximum(self.maximum, strongest[:, 0])
         new = (strongest, torch.full_like(sample, image), sample + first_sample)
-        old = (self._top_values, self._top_images, self._top_samples)
-        joined = new if old[0] is None else tuple(torch.cat(pair, 1) for pair in zip(old, new))
+        joined = tuple(torch.cat(pair, 1) for pair in zip(self._top, new)) if self._top else new
         order = joined[0].argsort(dim=1, descending=True, stable=True)[:, : self._keep]
-        self._top_values, self._top_images, self._top_samples = (part.gather(1, order) for part in joined)
+        self._top = tuple(part.gather(1, order) for part in joined)
 
     @property
     def mean(self) -> torch.Tensor:
@@ -59,7 +58,8 @@ class UnitFigures:
     @property
     def top(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Values, images and samples (U, k) of the strongest images, the strongest first."""
-        return self._top_values, self._top_images, self._top_samples
+        values, images, samples = self._top
+        return values, images, samples
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _change(name: str, first: Dissection, second: Dissection, paired: bool) -> C
     for dissection in (first, second):
         number = _find(dissection, name)
         known = number is not None
-        units.append(len(dissection.units_of(number)) if known else 0)
+        units.append(0 if number is None else len(dissection.units_of(number)))
         shares.append(units[-1] / max(1, dissection.units))
         count = len(dissection.units_drawn)
         drawn.append(dissection.units_drawn[:, number] / max(1, dissection.units) if known else np.zeros(count))
