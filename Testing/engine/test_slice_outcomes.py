@@ -12,6 +12,7 @@ from xaiengine.lesions.slice_outcomes import (
     FAINT,
     IN_A_LESION,
     LEFT_OUT,
+    NOT_COUNTED,
     OUTSIDE,
     explained_voxels,
     information_sentence,
@@ -30,7 +31,8 @@ def findings(bits, labels, lungs, explained) -> SimpleNamespace:
     zeros = np.zeros(count)
     maps = SliceMaps(np.zeros(MODEL_GRID.shape, np.float32), MODEL_GRID, 2, zeros, asked, zeros, zeros, "layer", True)
     regions = SimpleNamespace(lungs=SimpleNamespace(grid=SCAN_GRID, combined=lungs))
-    return SimpleNamespace(maps=maps, bits=bits, labels=labels, regions=regions, threshold=SimpleNamespace(value=1.0))
+    threshold = SimpleNamespace(value=1.0)
+    return SimpleNamespace(maps=maps, bits=bits, labels=labels, regions=regions, threshold=threshold, doubtful=None)
 
 
 @pytest.fixture
@@ -58,6 +60,11 @@ def test_each_explained_slice_is_accounted_for(found):
     assert sentence.startswith("3 of 4 explained slices did not end in a lesion: at I 2 mm, ")
     assert "at S 4 mm, " + OUTSIDE in sentence and "at S 10 mm, " + FAINT in sentence
     assert outcome_sentence(found, ["", IN_A_LESION]) == ""
+
+
+def test_a_slice_whose_place_is_not_counted_says_so(found):
+    found.doubtful = SimpleNamespace(labels=np.where(found.bits == 2.0, found.regions.lungs.combined, 0))
+    assert slice_outcomes(found)[4] == NOT_COUNTED
 
 
 def test_the_lesions_part_of_the_information_is_said(found):

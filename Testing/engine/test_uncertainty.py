@@ -183,7 +183,7 @@ def test_a_segmentation_is_explained_again_at_the_same_voxels(tmp_path):
     result = segmented(tmp_path, bundle, **options, uncertainty="flips", uncertainty_runs=7)
     largest = np.abs(written(tmp_path, "attribution.nrrd")).max()
     assert written(tmp_path, "uncertainty.nrrd").max() < 1e-3 * largest
-    assert written(tmp_path, "prediction-uncertainty.nrrd").max() < 1e-4
+    assert written(tmp_path, "prediction_uncertainty.nrrd").max() < 1e-4
     assert result.values["stable_percent"] == pytest.approx(100, abs=0.1) and result.values["target_sd"] < 1e-4
     runs = table(tmp_path, "uncertainty.csv")
     assert len(runs) == 8 and len({row["value"][:6] for row in runs}) == 1
@@ -255,7 +255,7 @@ def test_a_direction_in_the_network_shows_in_the_prediction_of_flipped_scans(tmp
     mask = bright_scan(tmp_path / "scan.nrrd", noise=0.0)
     options = {"methods": ["saliency"], "receptive_field": False, "uncertainty": "flips", "uncertainty_runs": 2}
     segmented(tmp_path, bundle, **options)
-    sd = written(tmp_path, "prediction-uncertainty.nrrd")
+    sd = written(tmp_path, "prediction_uncertainty.nrrd")
     borders = np.zeros(mask.shape, bool)  # one voxel before and behind the block, and its own end voxels
     first, last = np.argwhere(mask)[:, 0].min(), np.argwhere(mask)[:, 0].max()
     inner = mask[(first + last) // 2]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .task import Context
 
 ROLE = "uncertainty"
-PROBABILITY_ROLE = "prediction-uncertainty"
+PROBABILITY_ROLE = "prediction_uncertainty"
 
 
 def write_uncertainty(

@@ -29,7 +29,7 @@ class ExplainSegmentation(Task[ExplainSegmentationOptions]):
         OutputSpec("picture", "image", "Picture", "Three planes through the target.", optional=True),
         OutputSpec("uncertainty", "volume", "Uncertainty", "SD of the first map over the runs.", optional=True),
         OutputSpec(
-            "prediction-uncertainty", "volume", "Prediction's uncertainty", "SD of the probability.", optional=True
+            "prediction_uncertainty", "volume", "Prediction's uncertainty", "SD of the probability.", optional=True
         ),
     )
     values = (
