@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
 import pytest
 import torch
+import xaiengine as xai
 from support.scans import GRIDS, LESION_POINT, Ball, thorax
 from xaiengine.app.run import run_job
 from xaiengine.core.errors import InputError, ModelError, OptionError
@@ -109,3 +111,61 @@ def test_what_cannot_be_cut_is_refused(model):
         view_patches(scan, loaded, None, (2, 2, 2))
     with pytest.raises(ModelError, match="patches"):
         patch_size(load_model("lung_lesion_slice_classifier"))
+
+
+def test_a_map_of_patches_is_evaluated_on_the_same_patches(model, tmp_path):
+    scan = thorax(GRIDS["axial"], [Ball()])
+    write_volume(tmp_path / "scan.nrrd", scan)
+    inputs = {"volume": str(tmp_path / "scan.nrrd")}
+    options = {"methods": ["occlusion"], "at": "point", "where": ",".join(map(str, LESION_POINT)), "target": "nodule"}
+    options |= {"baseline": "minimum"}
+    made = run_job(
+        Job(task="explain-prediction", model=str(model), inputs=inputs, options=options, output=str(tmp_path / "map"))
+    )
+    assert made.status == "finished", made.error
+    item = next(artifact for artifact in made.artifacts if artifact.kind == "volume")
+    checked = run_job(
+        Job(
+            task="evaluate-explanation",
+            model=str(model),
+            inputs={**inputs, "explanation": str(tmp_path / "map" / item.file)},
+            options={"checks": ["insertion_deletion"], "steps": 8},
+            output=str(tmp_path / "checks"),
+        )
+    )
+    assert checked.status == "finished", checked.error
+    assert any("saw 1 patch " in text for text in checked.warnings)
+    # Python keeps the patch that it explained; the task cuts it again from what the result says.
+    kept = xai.explain(xai.load_model(model), scan, "occlusion", "nodule", at=LESION_POINT, baseline="minimum")
+    curve = xai.evaluate(kept["occlusion"], "insertion_deletion", steps=8).curves["deletion"]
+    name = next(artifact.file for artifact in checked.artifacts if artifact.role == "curves")
+    rows = list(csv.DictReader((tmp_path / "checks" / name).read_text(encoding="utf-8-sig").splitlines()))
+    assert [float(row["deletion"]) for row in rows] == pytest.approx(list(curve.values), abs=1e-4)
+
+
+@pytest.mark.parametrize("place", ["tuple", "point", "box", "segment", "sliding"])
+def test_python_names_the_place_as_the_shell_does(place, model):
+    scan = thorax(GRIDS["axial"], [Ball()])
+    nodule = Segmentation.from_masks([Mask("nodule", Ball().mask(scan.grid))], scan.grid)
+    corners = [tuple(c + d for c in LESION_POINT) for d in (-14, 14)]
+    at = {
+        "tuple": LESION_POINT,
+        "point": xai.at_point(*LESION_POINT),
+        "box": xai.box(*corners),
+        "segment": xai.at_segment(nodule, "nodule"),
+        "sliding": "sliding",
+    }[place]
+    found = xai.explain(xai.load_model(model), scan, "occlusion", "nodule", at=at)["occlusion"]
+    heat = found.on(scan.grid).map
+    peak = scan.grid.index_to_ras(np.unravel_index(np.abs(heat).argmax(), heat.shape))
+    assert np.abs(peak - LESION_POINT).max() <= max(SIZE) + 4
+    check = xai.evaluate(found, "insertion_deletion", steps=8)
+    assert "insertion-deletion" in check.checks
+
+
+def test_python_refuses_places_that_are_none(model):
+    scan = thorax(GRIDS["axial"], [Ball()])
+    loaded = xai.load_model(model)
+    for at in ("here", (1, 2), xai.boundary("nodule"), 7):
+        with pytest.raises(OptionError, match="no place"):
+            xai.explain(loaded, scan, "occlusion", "nodule", at=at)

@@ -18,15 +18,15 @@ from ..core.device import choose_device
 from ..core.errors import OptionError
 from ..core.progress import Progress
 from ..evaluation.uncertainty.measuring import STAGE
-from ..inference.scan_view import choose_rows, scan_output, view_scan
+from ..inference.scan_view import choose_rows, scan_output
 from ..io.grid import Grid
 from ..io.volume import Volume
-from ..lesions.lungs.lungs_alone import lungs_alone
 from ..models.explained_model import ExplainedModel
 from ..targets.target_choice import choose_targets
 from ..targets.targets import Target as OutputTarget
 from ..targets.targets import choose_target, predicted_probabilities
 from .asking import Target, as_target
+from .patches import is_whole, seen
 from .predictions import PredictionSettings, prediction_case
 from .questions import PredictionQuestion, SegmentationQuestion
 from .reporting import Notes, Reporter, as_progress
@@ -58,6 +58,8 @@ class _Asked:
     overlap: float | None
     batch_size: int
     seed: int
+    at: Any = "whole"
+    patch_size: tuple[int, ...] = ()
     uncertainty: UncertaintyRequest = UncertaintyRequest()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,6 +81,8 @@ def explain(
     layers: str | Sequence[str] = (),
     reference: Mapping[str, ReferenceStatistics] | None = None,
     overlap: float | None = None,
+    at: Any = "whole",
+    patch_size: Sequence[int] = (),
     batch_size: int = 0,
     seed: int = 0,
     uncertainty: str | None = None,
@@ -108,6 +112,9 @@ def explain(
             supervoxels they make for themselves.
         layers: of class activation maps, layer methods and bottlenecks; chosen by the engine if empty.
         reference: statistics from :func:`fit_reference`; those that were saved are found without.
+        at: where a model of 3D patches looks: ``whole`` gives it the scan itself, ``sliding`` moves the patch over
+            it; a point (R, A, S in mm), :func:`box` or :func:`at_segment` cuts patches there.
+        patch_size: three numbers of voxels of the prepared scan; the model's own if empty.
         overlap: of sliding windows, the model's own if None. batch_size: inputs or windows per pass, 0 for automatic.
         seed: the same seed gives the same maps.
         uncertainty: explain again over ``flips`` of the scan, Monte-Carlo ``dropout``, ``folds`` of an nnU-Net
@@ -145,6 +152,8 @@ def explain(
         overlap=overlap,
         batch_size=batch_size,
         seed=seed,
+        at=at,
+        patch_size=tuple(patch_size),
         uncertainty=UncertaintyRequest(uncertainty or "", uncertainty_runs),
         settings=method_settings(chosen, settings),
     )
@@ -177,7 +186,7 @@ def _prediction(model: ExplainedModel, volume: Volume, asked: _Asked, progress: 
     for method in asked.methods:
         for need in method.needs:
             model.capabilities.require(need, method.title)  # type: ignore[arg-type]
-    view = view_scan(volume, model, progress.check, shown_part=lungs_alone)
+    view = seen(volume, model, asked.at, asked.patch_size, progress.check)
     notes(view.note)
     target = _output_target(model, scan_output(view), asked)
     rows, warning = choose_rows(view, target, asked.slices, asked.most_slices)
@@ -258,6 +267,8 @@ def _labels(regions: Any, grid: Grid) -> np.ndarray | None:
 
 def _segmentation(model: ExplainedModel, volume: Volume, asked: _Asked, progress: Progress, notes: Notes) -> Result:
     progress.stage(PREPARING)
+    if not is_whole(asked.at):
+        raise OptionError("at is for models that classify patches.", "Name the place by target: xai.at_point(...).")
     if asked.top_k > 1:
         raise OptionError("top_k is for classifiers.", "Give several labels as target.")
     if asked.score not in ("", "auto", "logit", "log-odds", "log_odds", "probability"):

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import InputError, OptionError
+from ..inference.channel_files import with_channels
 from ..io.grid import Grid
 from ..io.segmentation import Segmentation
 from ..io.volume import Volume
 from ..io.volume_files import read_volume as read_scan
 
 
-def read_volume(path: str | Path, *, channels: bool = True) -> Volume:
+def read_volume(path: str | Path, *, channels: bool | Sequence[str | Path] = True, series: str = "") -> Volume:
     """A scan or picture from its file: NRRD, NIfTI, MetaImage, a DICOM folder, PNG, JPEG, TIFF.
 
     Args:
         path: the file, or the folder of a DICOM series.
-        channels: accept several values per voxel, which give an array (C, I, J, K).
+        channels: files of further channels, in the model's order, which are resampled onto the first; or whether
+            several values per voxel are accepted, which give an array (C, I, J, K).
+        series: which series of a DICOM folder, by its series instance UID; needed where there are several.
 
     Returns:
         The scan with ``array`` (I, J, K), ``grid`` (where its voxels lie, RAS mm) and ``name``.
 
     Raises:
-        InputError: the file is missing, unreadable or of another kind.
+        InputError: the file is missing, unreadable or of another kind, or a channel lies elsewhere.
     """
-    return read_scan(Path(path).expanduser(), allow_channels=channels)
+    if isinstance(channels, (str, Path)):
+        channels = [channels]
+    others = [] if isinstance(channels, bool) else [Path(item).expanduser() for item in channels]
+    scan = read_scan(Path(path).expanduser(), allow_channels=channels is not False, series_uid=series)
+    return with_channels(scan, others) if others else scan
 
 
 def as_volume(scan: Any, dimensions: int = 3) -> Volume:

@@ -33,9 +33,19 @@ Place = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class PatchView(ScanView):
-    """A scan seen patch by patch: ``places`` are the patches (I, J, K) on the prepared grid, one for each sample."""
+    """A scan seen patch by patch: ``places`` are the patches (I, J, K) on the prepared grid, one for each sample.
+
+    ``centers`` (n, 3) are what they were cut around, RAS mm; None for patches all over the scan.
+    """
 
     places: tuple[Place, ...] = ()
+    centers: np.ndarray | None = None
+
+    @property
+    def cut(self) -> dict[str, Any]:
+        """How the patches are cut again, in plain values."""
+        size = [part.stop - part.start for part in self.places[0]]
+        return {"size": size, "centers": None if self.centers is None else self.centers.round(4).tolist()}
 
     def volume_of(self, maps: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Maps (m, I, J, K) of the patches ``rows`` as one volume: their mean where they overlap, 0 elsewhere."""
@@ -108,7 +118,7 @@ def view_patches(
     sides = " x ".join(f"{count * step:.0f}" for count, step in zip(size, prepared.grid.spacing))
     note = f"The model saw {len(places)} patch{'es' if len(places) > 1 else ''} of {sides} mm of the prepared scan."
     notes = " ".join([*doubts(volume, model), note])
-    return PatchView(volume, model, prepared, None, samples, torch.cat(rows), notes, places)
+    return PatchView(volume, model, prepared, None, samples, torch.cat(rows), notes, places, centers)
 
 
 def _cut(

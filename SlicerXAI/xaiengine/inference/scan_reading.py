@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InputError
-from ..io.resample import resample
 from ..io.volume import Volume
 from ..io.volume_files import read_volume
 from ..models.explained_model import ExplainedModel
+from .channel_files import with_channels
 
-SMALLEST_COVER = 0.5
 HU_WINDOW = 100.0
 """Width from which a range with negative values is taken for one of HU."""
 _SAMPLE = 200_000
@@ -37,31 +36,10 @@ def read_for_model(
     several = model.in_channels > 1 or bool(channels)
     volume = read_volume(path, allow_channels=several, series_uid=series_uid)
     if channels:
-        volume = _with_channels(volume, channels)
+        volume = with_channels(volume, channels)
     if volume.channels != model.in_channels and not (volume.channels == 1 and _makes_channels(model, volume)):
         raise _wrong_channels(model, volume)
     return volume
-
-
-def _with_channels(volume: Volume, others: Sequence[Path | str]) -> Volume:
-    arrays = [volume.channels_first()]
-    notes = list(volume.notes)
-    for path in others:
-        other = read_volume(path, allow_channels=True)
-        if max(other.grid.overlaps(volume.grid), volume.grid.overlaps(other.grid)) < SMALLEST_COVER:
-            raise InputError(
-                f"{other.name} does not cover the same place as {volume.name}.",
-                "Register the scans first, and give channels of the same patient.",
-            )
-        notes += [note for note in other.notes if note not in notes]
-        if other.grid.same_as(volume.grid):
-            arrays.append(other.channels_first())
-        else:
-            arrays.append(resample(other.channels_first().astype(np.float32), other.grid, volume.grid))
-            notes.append(f"{other.name} was resampled onto the voxels of {volume.name}.")
-    from dataclasses import replace
-
-    return replace(volume, array=np.concatenate(arrays), notes=tuple(notes))
 
 
 def _makes_channels(model: ExplainedModel, volume: Volume) -> bool:

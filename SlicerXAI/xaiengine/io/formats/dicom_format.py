@@ -56,8 +56,12 @@ def read_series(path: Path, series_uid: str = "") -> Volume:
 
 
 def series_name(header: Dataset, path: Path) -> str:
-    """What a series is called: its description, else the file's or folder's name."""
-    return text(header, "SeriesDescription") or volume_name(path)
+    """What a series is called in results: by its number, else by the file's or folder's name.
+
+    Not by its description, a free text in which names and findings of patients are met.
+    """
+    found = text(header, "SeriesNumber")
+    return f"Series {found}" if found.isdigit() else volume_name(path)
 
 
 def is_projection(header: Dataset) -> bool:

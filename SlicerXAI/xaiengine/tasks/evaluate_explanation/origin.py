@@ -20,6 +20,8 @@ class Origin:
     title: str = ""
     target: str = ""
     layer: str = ""
+    patches: Mapping[str, Any] | None = None
+    """Size and centers of the patches that were explained; None where the model saw the whole scan."""
 
 
 def origin_of(path: Path) -> Origin:
@@ -34,11 +36,11 @@ def origin_of(path: Path) -> Origin:
     if result.task == "explain-prediction":
         methods = list(result.provenance.get("methods", {}))
         method = artifact.role.removeprefix("attribution").removeprefix("-") or (methods[0] if methods else "")
-        return Origin(result.task, method, options, artifact.name)
+        return Origin(result.task, method, options, artifact.name, patches=result.provenance.get("patches"))
     if result.task == "explain-segmentation":
         known = _listed(result.provenance, artifact.role)
-        words = {name: str(known.get(name, "")) for name in ("method", "target", "layer")}
-        return Origin(result.task, options=options, title=artifact.name, **words)
+        method, target, layer = (str(known.get(name, "")) for name in ("method", "target", "layer"))
+        return Origin(result.task, method, options, artifact.name, target, layer)
     return Origin()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ...attribution.registry import AttributionMethod
 from ...core.cancellation import interruptibly
 from ...core.errors import InputError
 from ...evaluation.evaluating import Evaluator
+from ...inference.patches import patch_size, view_patches
 from ...inference.scan_reading import read_for_model
 from ...inference.scan_view import ScanView, view_scan
 from ...io.grid import Grid
@@ -47,10 +49,19 @@ def prediction_evaluator(
     channels = options.channels or made_with.get("channels", [])
     series = options.series or made_with.get("series", "")
     scan = interruptibly(check, read_for_model, model, options.volume, channels, series)
-    view = view_scan(scan, model, check, shown_part=lungs_alone)
+    view = _seen(scan, model, origin, check)
     if view.note:
         context.warn(view.note)
     return make_evaluator(view, options, explanation_options(options, origin), method, context)
+
+
+def _seen(scan: Volume, model: ExplainedModel, origin: Origin, check: Callable[[], None]) -> ScanView:
+    """The scan as the model saw it when it was explained: whole, or by the same patches."""
+    if origin.patches is None:
+        return view_scan(scan, model, check, shown_part=lungs_alone)
+    centers = origin.patches.get("centers")
+    size = patch_size(model, origin.patches.get("size", ()))
+    return view_patches(scan, model, None if centers is None else np.array(centers, dtype=float), size, check)
 
 
 def explanation_options(options: EvaluateExplanationOptions, origin: Origin) -> ExplainPredictionOptions:

@@ -49,6 +49,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
 
     def run(self, options: ExplainPredictionOptions, context: Context) -> Outcome:
         from ...core.cancellation import interruptibly
+        from ...inference.patches import PatchView
         from ...inference.scan_reading import read_for_model
         from ...inference.scan_view import view_scan
         from ...lesions.lungs.lungs_alone import lungs_alone
@@ -72,6 +73,7 @@ class ExplainPrediction(Task[ExplainPredictionOptions]):
         return Outcome(
             values=values,
             provenance={
+                **({"patches": view.cut} if isinstance(view, PatchView) else {}),
                 "model": model_provenance(model),
                 "target": found.target.name,
                 "explained_samples": [int(row) for row in found.rows],
