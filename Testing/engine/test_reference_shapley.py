@@ -11,6 +11,7 @@ from support.prediction_models import BrightBall
 from torch import nn
 from xaiengine.attribution.bottleneck.reference_store import find_examples, stored_examples_path
 from xaiengine.attribution.forward import TargetForward
+from xaiengine.attribution.gradient import expected_gradients
 from xaiengine.attribution.reference_game import ReferenceGame, reference_shapley
 from xaiengine.attribution.registry import METHODS
 from xaiengine.targets.targets import RegressionTarget
@@ -145,3 +146,46 @@ def test_scans_are_kept_with_the_same_chance_and_none_if_none_are_wanted():
 
 def test_the_method_is_known_by_both_names():
     assert METHODS.resolved("healthy shapley") is METHODS["reference_shapley"]
+
+
+# ------------------------------------------------------------------ expected gradients
+
+
+def test_expected_gradients_are_the_mean_of_integrated_gradients_over_the_examples():
+    """A quadratic has a closed form: (x - b) · (x + b), whose mean over examples is x² - mean b²."""
+
+    class Squares(nn.Module):
+        def forward(self, inputs):
+            return inputs.square().sum((1, 2, 3))[:, None]
+
+    inputs, examples = images(1, 8), images(5, 9)
+    forward = TargetForward(Squares(), RegressionTarget(0, "value"))
+    found = expected_gradients(forward, inputs, examples, steps=2, batch_size=3)
+    torch.testing.assert_close(found.map, inputs.square() - examples.square().mean(0, keepdim=True))
+    assert found.convergence["completeness_error"] < 1e-5 and found.convergence["reference_examples"] == 5
+
+
+def test_both_methods_on_references_point_at_the_ball():
+    model = xai.wrap(BrightBall(3, torch.tensor([-0.05, 0.05])), labels=["healthy", "ball"])
+    reference = xai.fit_reference(model, [volume(seed) for seed in range(4)], ["bright"])
+    heat = xai.explain(model, volume(9, ball=True), "expected_gradients", "ball", reference=reference)
+    values = heat["reference_gradients"].map
+    assert values[4:12, 4:12, 4:12].sum() > 0.8 * np.abs(values).sum()
+
+
+def test_healthy_scans_of_one_size_give_statistics_of_places_and_those_of_two_sizes_of_channels():
+    model = xai.wrap(BrightBall(3, torch.tensor([-0.05, 0.05])), labels=["healthy", "ball"])
+    scans = [volume(seed) for seed in range(5)]
+    places = xai.fit_reference(model, scans, ["bright"])["bright"]
+    assert places.scope == "position"
+    few = xai.fit_reference(model, scans[:4], ["bright"])["bright"]
+    larger = np.pad(volume(7), 4, mode="edge")
+    both = xai.fit_reference(model, [*scans, larger], ["bright"])["bright"]
+    assert few.scope == both.scope == "channel" and both.scans == 6
+    asked = xai.fit_reference(model, [*scans, larger], ["bright"], statistics="channel")["bright"]
+    torch.testing.assert_close(both.mean, asked.mean)
+    torch.testing.assert_close(both.std, asked.std)
+    # statistics of places serve a scan of another size through their channels, which the result says
+    heat = xai.explain(model, larger, "iba", "ball", layers="bright", reference={"bright": places})
+    assert heat["iba"].convergence["reference_per_position"] == 0.0
+    assert any("anywhere in 5 samples from 5 scans" in note for note in heat.notes)

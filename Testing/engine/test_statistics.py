@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from xaiengine.attribution.bottleneck.statistics import ReferenceStatistics, StatisticsAccumulator
+from xaiengine.attribution.bottleneck.statistics import OWN_SCAN, ReferenceStatistics, StatisticsAccumulator
 from xaiengine.core.errors import InputError, ModelError, OptionError
 
 
@@ -168,3 +168,46 @@ def test_files_that_are_no_statistics_are_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, str(other))
     with pytest.raises(InputError, match="no reference statistics"):
         ReferenceStatistics.load(other)
+
+
+# ------------------------------------------------------------------ places and channels
+
+
+def of_places(seed: int = 0, scans: int = 6) -> torch.Tensor:
+    return torch.as_tensor(np.random.default_rng(seed).normal(2, 1, (scans, 3, 4, 5)), dtype=torch.float32)
+
+
+def test_places_are_pooled_into_channels_as_if_gathered_so():
+    values = of_places()
+    places, channels = StatisticsAccumulator("position", scans=6), StatisticsAccumulator("channel", scans=6)
+    for part in values.split(2):
+        places.add(part)
+        channels.add(part)
+    found, expected = places.pooled().finish(), channels.finish()
+    assert (found.samples, found.scans, found.scope) == (6, 6, "channel")
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.std, expected.std)
+    # of finished statistics: by the law of total variance, up to the estimators' own corrections
+    torch.testing.assert_close(places.finish().pooled().mean, expected.mean)
+    torch.testing.assert_close(places.finish().pooled().std, expected.std, rtol=0.1, atol=0)
+
+
+def test_few_scans_lean_on_the_deviation_of_their_channel():
+    places = StatisticsAccumulator("position", scans=6)
+    places.add(of_places())
+    own = of_places().double().var(0)
+    whole = of_places().double().movedim(1, 0).flatten(1).var(1)[:, None, None]
+    expected = ((6 * own + 2 * whole) / 8).sqrt()
+    torch.testing.assert_close(places.finish(prior_scans=2).std.double(), expected, rtol=1e-5, atol=0)
+    assert torch.equal(places.finish(prior_scans=2).mean, places.finish().mean)
+
+
+def test_a_layer_of_another_size_gets_those_of_channels_and_the_description_says_which():
+    places = StatisticsAccumulator("position", scans=6)
+    places.add(of_places())
+    found = places.finish()
+    assert found.fitting((3, 4, 5)) is found
+    assert found.fitting((3, 7, 7)).scope == "channel" and found.fitting((9, 7, 7)) is found
+    assert "at the same place of 6 samples from 6 scans" in found.description
+    assert "anywhere in" in found.fitting((3, 7, 7)).description
+    assert "not quantitative" in found.with_metadata(**{OWN_SCAN: "yes"}).description

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..attribution.bottleneck.reference_fit import EXAMPLES, ReferenceFit
+from ..attribution.bottleneck.reference_fit import EXAMPLES, Choice, ReferenceFit
 from ..attribution.bottleneck.reference_store import store_examples, store_statistics
-from ..attribution.bottleneck.statistics import ReferenceStatistics, Scope
+from ..attribution.bottleneck.statistics import ReferenceStatistics
 from ..core.errors import InputError
 from ..lesions.lungs.lungs_alone import lungs_alone
 from ..models.explained_model import ExplainedModel
@@ -58,7 +58,7 @@ def fit_reference(
     scans: Iterable[Any],
     layers: str | Sequence[str] = (),
     *,
-    statistics: Scope = "channel",
+    statistics: Choice = "auto",
     after_relu: bool = False,
     samples_per_scan: int = 0,
     examples: int = EXAMPLES,
@@ -70,8 +70,9 @@ def fit_reference(
         model: any model whose layers can be looked at.
         scans: volumes or arrays as :func:`explain` takes them, one after another; a generator keeps memory small.
         layers: those of the bottlenecks if empty.
-        statistics: ``channel`` for scans of any size, ``position`` for scans that show the same anatomy at the same
-            place and have one size.
+        statistics: ``position`` for scans that show the same anatomy at the same place and have one size, ``channel``
+            for scans of any size; ``auto`` is per position where the model sees each of five scans or more as one
+            image of one size (the deviations of a place then lean on those of its channel, as of 8 scans more).
         after_relu: noise of mean 0 that never goes below zero (Demir 2021).
         samples_per_scan: slices or windows of a scan that are used at most, spread evenly; all of them if 0.
         examples: scans that are kept whole in the result, where the model sees a scan as one image.

@@ -104,7 +104,7 @@ def fitting_examples(examples: Sequence[torch.Tensor], inputs: torch.Tensor) -> 
         found = f"none of the {len(examples)} known ones has" if examples else "none are known for this model"
         verb = f" the scan's size as the model sees it ({wanted})" if examples else ""
         raise OptionError(
-            f"Shapley values against healthy scans need reference scans; {found}{verb}.",
+            f"The method needs healthy reference scans; {found}{verb}.",
             "Run fit-reference over a folder of healthy scans of the same view and size: it keeps some of them. "
             "Models of slices and of windows have none.",
         )

@@ -131,6 +131,19 @@ class ReferencePermutationSettings(RegionSettings):
     )
 
 
+class ReferenceGradientSettings(MethodSettings):
+    """Of expected gradients against healthy scans."""
+
+    reference_steps: int = option(
+        8,
+        "Steps per reference",
+        "Steps of expected gradients from each healthy reference scan to the explained one.",
+        ge=1,
+        le=512,
+        advanced=True,
+    )
+
+
 class MaskSettings(MethodSettings):
     masks: int = option(400, "Masks", "Random masks of RISE.", ge=10, le=20000, advanced=True)
 

@@ -225,9 +225,7 @@ class WholeCase(Remembering):
 
     def bits(self, settings: Any, direction: Direction) -> Attribution:
         layer = some_layer(self.bottleneck_layers)[0]
-        found = information(self._request(settings, direction), layer, self.inputs)
-        figures = {**found.convergence, **self.statistics(layer).figures}
-        return replace(found, layer=layer, convergence=figures)
+        return replace(information(self._request(settings, direction), layer, self.inputs), layer=layer)
 
     def multilayer_bits(self, settings: Any) -> Attribution:
         return multilayer_information(

@@ -205,6 +205,7 @@ def information(request: InformationRequest, layer: str, inputs: torch.Tensor) -
                 request.report((start + size * done / total) / len(inputs))
 
             record = Tail(request.network, layer).record(rows)
+            statistics = statistics.fitting(tuple(record.activation.shape[1:]))
             output = request.select_output(record.output)
             objective = request.objective_for(output, request.settings.direction)
             ids = list(range(start, start + len(rows)))
@@ -235,8 +236,9 @@ def information(request: InformationRequest, layer: str, inputs: torch.Tensor) -
             "steps": float(torch.cat([part.steps for part in parts]).float().mean()),
             "converged_share": float(torch.cat([part.converged for part in parts]).float().mean()),
             "predicted_from_noise": float(noise.nan_to_num(0.0).max()),
+            **statistics.figures,
         },
-        notes=notes,
+        notes=(statistics.description, *notes),
     )
 
 

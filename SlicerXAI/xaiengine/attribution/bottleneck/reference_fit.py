@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ from ...models.explained_model import ExplainedModel
 from ...network.layers import find_layer
 from ..feature_maps import default_layers
 from .segmentation_bottleneck import bottleneck_layer
-from .statistics import ReferenceStatistics, Scope, StatisticsAccumulator
+from .statistics import POSITION_SCANS, PRIOR_SCANS, ReferenceStatistics, Scope, StatisticsAccumulator
 
 if TYPE_CHECKING:
     from ...inference.scan_view import Shown
+
+Choice = Literal["auto", "position", "channel"]
 
 BOTTLENECK_LAYERS = 3
 EXAMPLES = 8
@@ -37,7 +39,9 @@ class ReferenceFit:
     """Statistics of ``layers`` (those of the bottlenecks if empty) over the scans that are added.
 
     ``shown`` hides what the model was not trained to see, as in :func:`xaiengine.inference.scan_view.view_scan`.
-    ``examples`` of the scans are kept whole, drawn with the same chance, where the model sees a scan as one image.
+    ``scope`` "auto" gathers per position where the model sees every scan as one image of the same size, of five scans
+    or more, and per channel else. ``examples`` of the scans are kept whole, drawn with the same chance, where the
+    model sees a scan as one image.
 
     Raises:
         ModelError: the model's layers cannot be looked at, or there is none of this name.
@@ -47,7 +51,7 @@ class ReferenceFit:
         self,
         model: ExplainedModel,
         layers: Sequence[str] = (),
-        scope: Scope = "channel",
+        scope: Choice = "auto",
         *,
         shown: Shown | None = None,
         check: Callable[[], None] = lambda: None,
@@ -56,7 +60,9 @@ class ReferenceFit:
         model.capabilities.require("layers", "Fitting reference statistics")
         for name in layers:
             find_layer(model.network, name)
-        self.model, self.layers, self.scope = model, tuple(layers), scope
+        self.model, self.layers = model, tuple(layers)
+        self.scope: Scope = "channel" if scope == "channel" else "position"
+        self._automatic = scope == "auto"
         self.notes: list[str] = []
         self.examples: list[torch.Tensor] = []
         """Reference scans (C, spatial...) as the network sees them."""
@@ -78,8 +84,13 @@ class ReferenceFit:
             )
         for channel in volume.channels_first():
             check_volume(volume.with_array(channel), allow_2d=model.spatial_dims == 2)
+        if model.task == "segmentation":
+            self._per_channel_from_now_on()
         gather = self._windows if model.task == "segmentation" else self._samples
         found = gather(volume, most)
+        if self._automatic and self._of_other_size(found):
+            self._per_channel_from_now_on()
+            found = {name: part.pooled() for name, part in found.items()}
         candidate, self._candidate = self._candidate, None
         for name, part in found.items():  # first all, then all: a scan counts for every layer or for none
             self._fits(name, part)
@@ -97,6 +108,17 @@ class ReferenceFit:
         elif (place := int(self._random.integers(self._offered))) < self._most_examples:
             self.examples[place] = example
 
+    def _per_channel_from_now_on(self) -> None:
+        """What is gathered of itself per position goes on per channel, with all that was gathered before."""
+        if self._automatic and self.scope == "position":
+            self.scope = "channel"
+            self._found = {name: found.pooled() for name, found in self._found.items()}
+
+    def _of_other_size(self, found: dict[str, StatisticsAccumulator]) -> bool:
+        return self.scope == "position" and any(
+            name in self._found and self._found[name].shape != part.shape for name, part in found.items()
+        )
+
     def _fits(self, name: str, part: StatisticsAccumulator) -> None:
         trial = StatisticsAccumulator(self.scope)
         if name in self._found:
@@ -113,8 +135,13 @@ class ReferenceFit:
             raise InputError(
                 "No scan could be used for reference statistics.", "Give scans of the kind the model takes."
             )
+        if any(found.scans < POSITION_SCANS for found in self._found.values()):
+            self._per_channel_from_now_on()
+        prior = PRIOR_SCANS if self._automatic else 0
         return {
-            name: found.finish(after_relu, activity_threshold=0.0).with_metadata(layer=name, model=self.model.digest)
+            name: found.finish(after_relu, activity_threshold=0.0, prior_scans=prior).with_metadata(
+                layer=name, model=self.model.digest
+            )
             for name, found in self._found.items()
         }
 
@@ -128,6 +155,8 @@ class ReferenceFit:
         tensor = prepared.tensor
         three = model.spatial_dims == 3
         samples = tensor[None] if three else tensor.movedim(SLICE_AXIS[model.inferer.plane] + 1, 0).contiguous()
+        if len(samples) > 1:
+            self._per_channel_from_now_on()
         if len(samples) == 1:
             self._candidate = samples[0].detach().float().cpu()
         samples = samples[_spread(len(samples), most)]

@@ -23,6 +23,10 @@ FEW_SAMPLES = 1000
 """Of statistics whose number of independent images is not known."""
 FEW_SCANS = 50
 """Below it the spread between scans is known to worse than a tenth: its relative error is 1 / sqrt(2 (m - 1))."""
+POSITION_SCANS = 5
+"""Scans below which statistics per position are not taken of themselves."""
+PRIOR_SCANS = 8
+"""Scans that the deviation of a whole channel counts for beside a place's own, of which few scans tell little."""
 _FORMAT = "xaiengine-reference-statistics-1"
 
 
@@ -65,6 +69,31 @@ class ReferenceStatistics:
             error = 1 / math.sqrt(2 * (self.scans - 1))
             return f"{text}; the spread between scans is known to about {error:.0%}, so bits are approximate."
         return f"{text}; how much scans differ from each other is not known, so bits are approximate."
+
+    @property
+    def description(self) -> str:
+        """What noise they make, for the reader of a map."""
+        if OWN_SCAN in self.metadata:
+            return (
+                "The noise is drawn from the explained scan's own values: the bits are not quantitative, and the map "
+                "may follow the brightness of the scan instead of the model. Run fit-reference over healthy scans."
+            )
+        place = "at the same place of" if self.scope == "position" else "anywhere in"
+        return f"The noise is what {place} {self.source} of reference is found."
+
+    def fitting(self, shape: tuple[int, ...]) -> ReferenceStatistics:
+        """These, or for a layer (C, *cells) of other cells than theirs, those of whole channels."""
+        others = self.scope == "position" and tuple(self.mean.shape) != tuple(shape)
+        return self.pooled() if others and self.mean.shape[0] == shape[0] else self
+
+    def pooled(self) -> ReferenceStatistics:
+        """Per channel, from those per position: the spread within and between places."""
+        if self.scope == "channel":
+            return self
+        mean, variance = self.mean.flatten(1).double(), self.std.flatten(1).double().square()
+        spread = variance.mean(1) + mean.var(1, correction=0)
+        active = self.active.flatten(1).any(1)
+        return replace(self, mean=mean.mean(1).float(), std=spread.sqrt().float(), active=active, scope="channel")
 
     @property
     def figures(self) -> dict[str, float]:
@@ -171,6 +200,11 @@ class StatisticsAccumulator:
         self._squares = torch.zeros(0)
         self._nonzero = torch.zeros(0)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *cells) or (C,); empty before the first activation."""
+        return tuple(self._mean.shape) if self._count else ()
+
     def add(self, activation: Tensor, *, mirrored: bool = False) -> None:
         """(N, C, *cells), from N reference samples; mirror images of samples enter the values, not the number."""
         if activation.ndim < 2 or activation.shape[0] == 0:
@@ -209,14 +243,35 @@ class StatisticsAccumulator:
         self._count += count
         self.samples += samples
 
+    def pooled(self) -> StatisticsAccumulator:
+        """The same activations gathered per channel, exactly."""
+        found = StatisticsAccumulator("channel", self.scans)
+        if not self._count:
+            return found
+        if self.scope == "channel":
+            found._rows = self._rows
+            found._join(self.samples, self._count, self._mean, self._squares, self._nonzero)
+            return found
+        means = self._mean.flatten(1)
+        mean = means.mean(1)
+        squares = self._squares.flatten(1).sum(1) + self._count * (means - mean[:, None]).square().sum(1)
+        found._rows = self._rows
+        found._join(self.samples, self._count * means.shape[1], mean, squares, self._nonzero.flatten(1).sum(1))
+        return found
+
     def finish(
-        self, after_relu: bool = False, min_std: float = 0.01, activity_threshold: float = 0.01
+        self,
+        after_relu: bool = False,
+        min_std: float = 0.01,
+        activity_threshold: float = 0.01,
+        prior_scans: float = 0.0,
     ) -> ReferenceStatistics:
         """The statistics so far. Raises InputError with fewer than two samples: there is no deviation then.
 
         ``after_relu``: mean 0, and as deviation the root mean square of the non-zero entries (Demir et al. 2021).
         ``min_std``: floor of the deviation. Neurons non-zero in a share of samples of at most
-        ``activity_threshold`` are inactive and carry no bits.
+        ``activity_threshold`` are inactive and carry no bits. ``prior_scans``: the variance at a position is averaged
+        with that of its channel, which counts for so many scans.
         """
         if self._rows < 2:
             raise InputError(
@@ -229,6 +284,11 @@ class StatisticsAccumulator:
         else:
             std = (self._squares / (self._count - 1)).sqrt()
             mean = self._mean
+        if prior_scans and self.scope == "position":
+            whole = self.pooled().finish(after_relu, min_std, activity_threshold).std.double()
+            own = float(self.scans or self.samples)
+            view = (-1,) + (1,) * (std.ndim - 1)
+            std = ((own * std.square() + prior_scans * whole.square().view(view)) / (own + prior_scans)).sqrt()
         active = self._nonzero / self._count > activity_threshold
         return ReferenceStatistics(
             mean.float(),

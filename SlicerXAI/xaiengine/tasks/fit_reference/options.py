@@ -19,11 +19,12 @@ class FitReferenceOptions(TaskOptions):
     )
     model: str = given("model", "Model", "Any model: a file or folder, or the name of a shipped model.")
     layers: list[str] = option([], "Layers", "Layers of the bottleneck; those that the methods use if empty.")
-    statistics: Literal["channel", "position"] = option(
-        "channel",
+    statistics: Literal["auto", "channel", "position"] = option(
+        "auto",
         "Statistics",
         "channel: one mean and SD for each channel, for scans of any size; position: for each cell too, for scans "
-        "that show the same anatomy at the same place.",
+        "that show the same anatomy at the same place; auto: position for five or more scans that the model sees as "
+        "one image of one size each.",
     )
     after_relu: bool = option(
         False,
