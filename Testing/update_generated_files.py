@@ -101,17 +101,21 @@ FAMILY_TITLES = {
 def methods_reference() -> str:
     """The documentation's page with every attribution method, by family."""
     sys.path.insert(0, str(MODULE))
-    from xaiengine.attribution.registry import FAMILIES, METHODS
+    from xaiengine.attribution.registry import BRIGHTNESS_EFFECT, FAMILIES, METHODS
 
     lines = [
         "# Attribution methods",
         "",
         "Made by `Testing/update_generated_files.py` from the methods themselves.",
         "",
+        "Effect: on real chest X-rays, how a map's sums in six lung zones agree with what a regression model makes of "
+        "each zone (see [Maps against a model's own effect](../severity.md)); brightness alone reaches "
+        f"{BRIGHTNESS_EFFECT:.2f}.",
+        "",
     ]
     for family in FAMILIES:
-        lines += [f"## {FAMILY_TITLES[family]}", "", "| method | what it is | unit | needs | signed | mind |"]
-        lines += ["|---|---|---|---|---|---|"]
+        lines += [f"## {FAMILY_TITLES[family]}", "", "| method | what it is | unit | needs | signed | effect | mind |"]
+        lines += ["|---|---|---|---|---|---|---|"]
         lines += [_method_row(method) for method in METHODS.values() if method.family == family]
         lines += [""]
     return "\n".join(lines).rstrip() + "\n"
@@ -123,7 +127,11 @@ def _method_row(method: object) -> str:
     needs = ", ".join(name.replace("_", " ") for name in method.needs) or "the output alone"
     kinds = " and ".join(method.unreliable_on)
     mind = f"On {kinds}: {_cell(method.caution)}" if kinds else ""
-    return f"| `{method.name}` | {about} | {method.unit} | {needs} | {'yes' if method.signed else 'no'} | {mind} |"
+    if method.recommended_on:
+        mind = f"**Recommended on {' and '.join(method.recommended_on)}.** {mind}".strip()
+    effect = f"{method.effect['regression']:.2f}" if "regression" in method.effect else ""
+    signed = "yes" if method.signed else "no"
+    return f"| `{method.name}` | {about} | {method.unit} | {needs} | {signed} | {effect} | {mind} |"
 
 
 def _option_row(field: dict) -> str:

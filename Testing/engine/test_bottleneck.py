@@ -104,6 +104,39 @@ def test_converged_maps_are_nearer_the_long_run_than_the_published_ones_in_fewer
     assert ((converged.steps - 1) * 2 < (published.steps - 1) * 10).all()
 
 
+@pytest.mark.parametrize("axes", [2, 3])
+def test_the_full_schedule_ends_near_a_long_slow_run_where_the_other_pauses_on_the_way(cases, axes):
+    """The long run takes a tenth of the rate, has no bound and eight times the steps."""
+    model, statistics, (images, labels) = cases[axes]
+    record, objective = Tail(model, "layer").record(images), CrossEntropy(labels)
+    slow = {"steps": 800, "copies": 4, "learning_rate": 0.2, "adam_betas": (0.9, 0.999)}
+    long = explain_rows(record, statistics, objective, BottleneckSettings(mode="reference", beta=1.0, **slow))
+    full = explain_rows(record, statistics, objective, BottleneckSettings(mode="full", beta=1.0))
+    quick = explain_rows(record, statistics, objective, BottleneckSettings(beta=1.0))
+
+    def distance(found):
+        return sum(relative(one, other) for one, other in zip(found.bits, long.bits)) / len(images)
+
+    assert distance(full) < 0.5 * distance(quick) and distance(full) < 0.4
+    assert full.converged.all() and (full.steps < 160).all() and len(full.steps.unique()) > 1  # each row by itself
+    alone = explain_rows(
+        Tail(model, "layer").record(images[2:3]),
+        statistics,
+        CrossEntropy(labels[2:3]),
+        BottleneckSettings(mode="full", beta=1.0),
+        row_ids=[2],
+    )
+    assert relative(alone.bits[0], full.bits[2]) < 1e-3 and alone.steps[0] == full.steps[2]
+
+
+def test_what_needs_no_bits_gets_none_although_the_mask_is_bounded_on_the_way(cases):
+    """A constant objective: everything is noise in the end."""
+    model, statistics, (images, _) = cases[2]
+    record = Tail(model, "layer").record(images[:1])
+    found = explain_rows(record, statistics, lambda output, rows: 0 * output.sum(1), BottleneckSettings(mode="full"))
+    assert found.converged.all() and float(found.total_bits) < 0.05
+
+
 @pytest.mark.slow
 def test_a_trained_network_needs_bits_where_the_lesions_are():
     torch.manual_seed(0)

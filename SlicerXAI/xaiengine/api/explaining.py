@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution.baselines import BaselineKind
+from ..attribution.bottleneck.reference_store import find_examples
 from ..attribution.bottleneck.statistics import ReferenceStatistics
 from ..attribution.estimate import Estimate, estimate, memory_warning
 from ..attribution.registry import AttributionMethod
@@ -96,8 +97,9 @@ def explain(
     Args:
         model: from :func:`load_model` or :func:`wrap`.
         scan: a :class:`Volume`, or an array (I, J, K), (I, J) or (channels, I, J, K) with voxels of 1 mm.
-        methods: one or several names, see :func:`methods`; by default ``iba`` for predictions,
-            ``integrated_gradients`` and ``hirescam`` for segmentations.
+        methods: one or several names, see :func:`methods`; by default ``iba`` for predictions (``reference_shapley``
+            for regression models whose healthy scans are known, see :func:`fit_reference`), ``integrated_gradients``
+            and ``hirescam`` for segmentations.
         target: a label or its number (several of them for segmentations), or :func:`at_point`, :func:`at_segment`,
             :func:`box`, ...; the model's own, or what it predicts, if None.
         against: explain the difference to this label.
@@ -134,7 +136,11 @@ def explain(
         ResourceError: not enough memory even for one input at a time.
     """
     notes = Notes()
-    chosen = chosen_methods(methods, model.task)
+    if reference is not None:
+        examples = getattr(reference, "examples", ()) or model.examples
+        model = replace(model, statistics={**model.statistics, **reference}, examples=examples)
+    referenced = methods is None and model.task == "regression" and bool(find_examples(model))
+    chosen = chosen_methods(methods, model.task, referenced)
     if isinstance(regions, int):
         settings["regions"], regions = regions, None
     volume = as_volume(scan, model.spatial_dims)
@@ -157,9 +163,6 @@ def explain(
         uncertainty=UncertaintyRequest(uncertainty or "", uncertainty_runs),
         settings=method_settings(chosen, settings),
     )
-    if reference is not None:
-        examples = getattr(reference, "examples", ()) or model.examples
-        model = replace(model, statistics={**model.statistics, **reference}, examples=examples)
     if device is not None:
         model = model.to(choose_device(device))
     run = _segmentation if model.task == "segmentation" else _prediction

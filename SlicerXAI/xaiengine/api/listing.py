@@ -26,6 +26,8 @@ class MethodInfo:
         cost: evaluations of the network for one volume of 64 voxels a side (or one window), a differentiated one
             counted three times; None where it depends on the model.
         reliable: whether its maps depend on what the model has learned; ``caution`` says it in words.
+        recommended: whether it is the documented choice for the kind of model that was asked for.
+        effect: agreement with what the model makes of each region of real X-rays, by kind of model, where measured.
         sanity: rank correlation with the map of a model with random weights, by kind of model, where measured.
         settings: the method's own settings with their defaults.
     """
@@ -39,6 +41,8 @@ class MethodInfo:
     cost: float | None
     reliable: bool
     caution: str
+    recommended: bool = False
+    effect: Mapping[str, float] = field(default_factory=dict)
     sanity: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,7 +79,11 @@ _HEADER = ("method", "family", "unit", "needs", "cost", "reliable")
 
 def _cells(item: MethodInfo) -> tuple[str, ...]:
     cost = "" if item.cost is None else f"{item.cost:.0f}"
-    return item.name, item.family, item.unit, ", ".join(item.needs), cost, "yes" if item.reliable else "no"
+    return item.name, item.family, item.unit, ", ".join(item.needs), cost, _verdict(item)
+
+
+def _verdict(item: MethodInfo) -> str:
+    return "recommended" if item.recommended else "yes" if item.reliable else "no"
 
 
 def _cell(text: str) -> str:
@@ -109,7 +117,9 @@ def _info(method: AttributionMethod, kind: str) -> MethodInfo:
         needs=method.needs,
         cost=_cost(method, kind),
         reliable=not unreliable,
-        caution=method.caution if unreliable else "",
+        caution=method.caution_for(kind) if kind else method.caution if unreliable else "",
+        recommended=kind in method.recommended_on if kind else bool(method.recommended_on),
+        effect=dict(method.effect),
         sanity=dict(method.sanity),
         settings={name: item.default for name, item in method.Settings.model_fields.items()},
     )

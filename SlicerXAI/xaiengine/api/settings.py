@@ -15,13 +15,21 @@ from ..core.job import explain as complaints
 DEFAULT_METHODS = {"segmentation": ["integrated_gradients", "hirescam"]}
 
 
-def chosen_methods(methods: str | Sequence[str] | None, task: str) -> list[AttributionMethod]:
-    """The methods of a name, of several, or the usual ones of a kind of model.
+REFERENCED_REGRESSION = ["reference_shapley"]
+"""Of regression models of which healthy reference scans are known."""
+
+
+def chosen_methods(
+    methods: str | Sequence[str] | None, task: str, referenced: bool = False
+) -> list[AttributionMethod]:
+    """The methods of a name, of several, or the usual ones of a kind of model, ``referenced`` with healthy scans.
 
     Raises OptionError with near names for one that is not known.
     """
     if methods is None:
         methods = DEFAULT_METHODS.get(task, ["iba"])
+        if task == "regression" and referenced:
+            methods = REFERENCED_REGRESSION
     return find_methods([methods] if isinstance(methods, str) else list(methods))
 
 

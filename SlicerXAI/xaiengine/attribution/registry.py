@@ -44,6 +44,8 @@ Family = Literal["information", "gradient", "cam", "layer", "perturbation"]
 FAMILIES: tuple[str, ...] = ("information", "gradient", "cam", "layer", "perturbation")
 Need = Literal["layers", "free_batch", "differentiable"]
 ENTRY_POINTS = "slicerxai.methods"
+BRIGHTNESS_EFFECT = 0.56
+"""What the brightness of the picture reaches, which knows nothing of the model (see ``AttributionMethod.effect``)."""
 RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
 
 
@@ -69,6 +71,10 @@ class AttributionMethod(ABC):
         unreliable_on: kinds of model on which its map stays partly the same when the weights are random (rank
             correlation above 0.2 on planted scans), ``caution`` is what its users read then.
         sanity: that rank correlation by kind of model, as the benchmarks print it.
+        effect: by kind of model, how the map's sums in six lung zones of real X-rays agree with what the model makes
+            of each zone (correlation without the means of images and zones, benchmark ``severity``); maps below
+            :data:`BRIGHTNESS_EFFECT`, which the brightness of the picture reaches, come with a caution.
+        recommended_on: kinds of model for which it is the documented choice.
         Settings: the method's own options.
     """
 
@@ -83,6 +89,8 @@ class AttributionMethod(ABC):
     unreliable_on: ClassVar[tuple[Kind, ...]] = ()
     caution: ClassVar[str] = RESIDUE
     sanity: ClassVar[Mapping[str, float]] = {}
+    effect: ClassVar[Mapping[str, float]] = {}
+    recommended_on: ClassVar[tuple[Kind, ...]] = ()
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
     @abstractmethod
@@ -107,8 +115,15 @@ class AttributionMethod(ABC):
         return not self.unreliable_on
 
     def caution_for(self, kind: str) -> str:
-        """What to report beside its maps; empty when they passed the check for this kind of model."""
-        return self.caution if kind in self.unreliable_on else ""
+        """What to report beside its maps; empty when they passed the checks for this kind of model."""
+        texts = [self.caution] if kind in self.unreliable_on else []
+        effect = self.effect.get(kind)
+        if effect is not None and effect < BRIGHTNESS_EFFECT:
+            texts.append(
+                f"On real X-rays its map followed what the model makes of each region (r {effect:.2f}) no better than "
+                f"the brightness of the picture does ({BRIGHTNESS_EFFECT:.2f})."
+            )
+        return " ".join(texts)
 
 
 class _Registry(Mapping[str, AttributionMethod]):
@@ -230,6 +245,11 @@ def unreliable(kind: Kind | None = None) -> list[str]:
     """Names of the methods that are marked, for one kind of model or for any."""
     kinds = KINDS if kind is None else (kind,)
     return [name for name, method in METHODS.items() if any(each in method.unreliable_on for each in kinds)]
+
+
+def recommended(kind: Kind) -> list[str]:
+    """Names of the methods that are the documented choice for a kind of model."""
+    return [name for name, method in METHODS.items() if kind in method.recommended_on]
 
 
 def load_methods(path: Path | str, trusted: bool) -> None:

@@ -149,10 +149,12 @@ class MaskSettings(MethodSettings):
 
 
 class BottleneckSettingsOptions(MethodSettings):
-    schedule: Literal["converged", "reference"] = option(
-        "converged",
+    schedule: Literal["auto", "full", "converged", "reference"] = option(
+        "auto",
         "Schedule",
-        "Steps of information bottlenecks; converged: until the map rests, reference: the ten published steps.",
+        "Steps of information bottlenecks; full: until the map has converged (about 100), converged: until it first "
+        "rests (about 30; it may move on), reference: the ten published steps; auto: full for predictions, converged "
+        "for segmentations.",
         advanced=True,
     )
     beta: float | None = option(

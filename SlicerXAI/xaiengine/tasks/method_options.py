@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import create_model, model_validator
 
-from ..attribution.registry import METHODS, Kind, unreliable
+from ..attribution.registry import METHODS, Kind, recommended, unreliable
 from ..core.options import TaskOptions, option
 
 AnyOptions = TypeVar("AnyOptions", bound=TaskOptions)
@@ -22,10 +22,17 @@ def methods_option(default: Sequence[str], kind: Kind) -> Any:
     return option(
         list(default),
         "Methods",
-        f"One or more of: {', '.join(METHODS)}. Not to be relied on alone, because their maps barely depend on what "
-        f"the model has learned: {', '.join(unreliable(kind))}.",
+        f"One or more of: {', '.join(METHODS)}. {_recommendation(kind)}Not to be relied on alone, because their maps "
+        f"barely depend on what the model has learned: {', '.join(unreliable(kind))}.",
         choices=tuple(METHODS),
     )
+
+
+def _recommendation(kind: Kind) -> str:
+    if kind == "segmentation":
+        return ""
+    names = ", ".join(recommended("regression"))
+    return f"Recommended for regression, once fit-reference has seen healthy scans: {names}. "
 
 
 def settings_fields() -> dict[str, Any]:

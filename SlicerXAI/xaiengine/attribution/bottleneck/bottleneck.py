@@ -25,6 +25,7 @@ from .objectives import Objective
 from .passes import NoisyPasses
 from .settings import BottleneckMap, BottleneckSettings
 from .statistics import ReferenceStatistics
+from .stopping import stopping
 
 __all__ = ["BottleneckMap", "BottleneckSettings", "channels_first", "explain_rows"]
 
@@ -139,7 +140,7 @@ class _Optimisation:
             bits=self._bits_of_cells(),
             total_bits=self.bits.flatten(1).sum(1).cpu(),
             steps=self.steps,
-            converged=self.converged,
+            converged=self.stopping.converged,
             change_curve=torch.stack(self.changes),
             bits_curve=torch.stack(self.totals),
             loss_curve=torch.stack(self.losses),
@@ -157,8 +158,7 @@ class _Optimisation:
         settings, mask = self.settings, self.mask
         self.bits = mask.activation.new_zeros(self.rows, *self.cells)
         self.steps = torch.zeros(self.rows, dtype=torch.long)
-        self.converged = torch.zeros(self.rows, dtype=torch.bool)
-        self.rest = torch.zeros(self.rows, dtype=torch.long)
+        self.stopping = stopping(settings, self.rows, _NO_BITS)
         self.changes, self.totals, self.losses = [], [], []
         going = list(range(self.rows))
         for step in range(1, settings.most_steps + 1):
@@ -169,12 +169,10 @@ class _Optimisation:
             self.steps[going] = step
             self.totals.append(self._curve(going, totals))
             self.changes.append(self._curve(going, change if step > 1 else change * math.nan))
-            calm = (change < settings.tolerance).cpu() & (step > 1)
-            self.rest[going] = torch.where(calm, self.rest[going] + 1, 0)
-            at_rest = self.rest[going] >= settings.patience
-            self.converged[going] = at_rest
-            if settings.mode == "converged" and step >= settings.min_steps and bool(at_rest.any()):
-                kept = [place for place in range(len(going)) if not at_rest[place]]
+            ended = self.stopping.ended(going, step, change, bits)
+            mask.bound = self.stopping.bound
+            if bool(ended.any()):
+                kept = [place for place in range(len(going)) if not ended[place]]
                 going = [going[place] for place in kept]
                 mask.keep_rows(torch.tensor(kept, dtype=torch.long, device=bits.device))
             if step == settings.most_steps or not going:  # the last map needs no gradient
@@ -212,8 +210,8 @@ class _Optimisation:
                 f"The explained answer is given for pure noise too in {_listed(from_noise, self.rows)}: {says}, and "
                 "the map of such a row shows the optimiser's path, not evidence."
             )
-        resting = [self.row_ids[row] for row in (~self.converged).nonzero().flatten().tolist()]
-        if resting and self.settings.mode == "converged":
+        resting = [self.row_ids[row] for row in (~self.stopping.converged).nonzero().flatten().tolist()]
+        if resting and self.settings.mode != "reference":
             warnings.append(
                 f"The map still changed after {self.settings.max_steps} steps in {_listed(resting, self.rows)}."
             )

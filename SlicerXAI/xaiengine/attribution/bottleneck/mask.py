@@ -53,6 +53,8 @@ class BottleneckMask:
         self.active = None if bool(active.all()) else active
         self.smoothing, self.settings = smoothing, settings
         self.steps = 0
+        self.bound: Tensor | None = None
+        """Of the size of alpha, for each row (n, 1, ...); none where it is None."""
         self.alpha = torch.full_like(activation, settings.initial_alpha)
         self._first = torch.zeros_like(activation)
         self._second = torch.zeros_like(activation)
@@ -104,11 +106,14 @@ class BottleneckMask:
         root = (self._second / (1 - second_decay**self.steps)).sqrt_().add_(1e-8)
         rate = self.settings.rate / (1 - first_decay**self.steps)
         self.alpha.addcdiv_(self._first, root, value=-rate)
+        if self.bound is not None:
+            self.alpha.clamp_(-self.bound, self.bound)
 
     def keep_rows(self, kept: Tensor) -> None:
         """Go on with some of the rows alone."""
-        for name in ("activation", "alpha", "_first", "_second", "_sigmoid", "_mask"):
-            setattr(self, name, getattr(self, name).index_select(0, kept))
+        for name in ("activation", "alpha", "_first", "_second", "_sigmoid", "_mask", "bound"):
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(self, name).index_select(0, kept))
 
     def _of_active(self, values: Tensor) -> Tensor:
         return values if self.active is None else values * self.active

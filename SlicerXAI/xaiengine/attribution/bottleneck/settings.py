@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core.errors import OptionError
 
-Mode = Literal["converged", "reference"]
+Mode = Literal["full", "converged", "reference"]
 Direction = Literal["keep", "destroy"]
 Autocast = Literal["off", "auto", "bfloat16", "float16"]
 
@@ -18,17 +18,19 @@ Autocast = Literal["off", "auto", "bfloat16", "float16"]
 class BottleneckSettings:
     """How the mask is optimized. The defaults of None depend on ``mode`` and ``direction``.
 
-    mode: "converged" runs until the map has changed by less than ``tolerance`` (relative L1 of the bits per cell)
-        in each of ``patience`` steps running (at a turning point it rests for one), within ``min_steps``
-        and ``max_steps``; "reference" runs the published ``steps``, which stop in mid-descent, so that bits of
-        different scans are not comparable.
+    mode: "full" runs until the map has moved by less than 5 % in ten steps, about a hundred of them, with a bounded
+        mask (:mod:`.stopping`); "converged" until the map has changed by less than ``tolerance`` (relative L1 of the
+        bits per cell) in each of ``patience`` steps running, a third of the passes, which may be a pause on the way
+        and half of the bits away from the end; both within ``min_steps`` and ``max_steps`` (15 and 45, and 40 and 160
+        for "full"). "reference" runs the published ``steps``, which stop in mid-descent, so that bits of different
+        scans are not comparable.
     direction: "keep" finds what suffices for the prediction (IBA, Schulz et al. 2020), "destroy" all that must
         go to lose it (Inverse IBA, Khakzar et al. 2021).
     beta: weight of the mean information per neuron (10 to keep, 30 to destroy).
     copies: noisy copies of each sample and step; with ``antithetic``, half of them mirror the other half, which
         makes 2 as good as 10 independent ones.
     learning_rate, adam_betas: of Adam; 1 and (0.9, 0.999) as published for "reference", 1.5 and (0.8, 0.99) for
-        "converged", which end nearer the map of 100 steps and sooner.
+        "converged", which end nearer the map of 100 steps and sooner, 2.5 and (0.8, 0.99) for "full".
     sigma: Gaussian smoothing of the mask, in cells. initial_alpha: logit of the mask at the start.
     seed: with the row's id, the seed of each row's own noise.
     autocast: "bfloat16" or "float16" for the passes (the information stays in float32); "auto" times both.
@@ -41,8 +43,8 @@ class BottleneckSettings:
     direction: Direction = "keep"
     beta: float | None = None
     steps: int = 10
-    min_steps: int = 15
-    max_steps: int = 45
+    min_steps: int = 0
+    max_steps: int = 0
     tolerance: float = 0.02
     patience: int = 2
     copies: int = 2
@@ -58,8 +60,12 @@ class BottleneckSettings:
     noise_check_copies: int | None = None
 
     def __post_init__(self) -> None:
+        usual = (40, 160) if self.mode == "full" else (15, 45)
+        for name, steps in zip(("min_steps", "max_steps"), usual):
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, steps)
         for name, allowed in (
-            ("mode", ("converged", "reference")),
+            ("mode", ("full", "converged", "reference")),
             ("direction", ("keep", "destroy")),
             ("autocast", ("off", "auto", "bfloat16", "float16")),
         ):
@@ -98,7 +104,7 @@ class BottleneckSettings:
     def rate(self) -> float:
         if self.learning_rate is not None:
             return self.learning_rate
-        return 1.0 if self.mode == "reference" else 1.5
+        return {"reference": 1.0, "converged": 1.5, "full": 2.5}[self.mode]
 
     @property
     def decays(self) -> tuple[float, float]:
@@ -151,11 +157,18 @@ class BottleneckMap:
     inactive_energy: float = 0.0
 
 
-USUAL_STEPS = 30
-"""Steps that the converged schedule takes as a rule."""
+USUAL_STEPS = {"full": 100, "converged": 30}
+"""Steps that the schedules take as a rule."""
 
 
-def expected_steps(schedule: str) -> int:
+def chosen_mode(schedule: str, segmentation: bool) -> Mode:
+    """The mode of an option ``schedule``; ``auto`` spares segmentations, whose windows are optimized one by one."""
+    if schedule == "auto":
+        return "converged" if segmentation else "full"
+    return schedule  # type: ignore[return-value]
+
+
+def expected_steps(schedule: str, segmentation: bool = False) -> int:
     """Noisy copies that run forward and back behind the layer until a map is made."""
-    steps = BottleneckSettings().steps if schedule == "reference" else USUAL_STEPS
+    steps = USUAL_STEPS.get(chosen_mode(schedule, segmentation), BottleneckSettings().steps)
     return steps * BottleneckSettings().copies

@@ -17,6 +17,7 @@ class ReferenceGradients(AttributionMethod):
     name, title, family = "reference_gradients", "Expected gradients against healthy scans", "gradient"
     aliases = ("expected_gradients",)
     needs = ("differentiable",)
+    recommended_on = ("regression",)
     Settings = ReferenceGradientSettings
 
     def passes(self, case: Case) -> Passes:

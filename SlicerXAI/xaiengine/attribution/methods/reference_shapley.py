@@ -17,6 +17,7 @@ class ReferenceShapley(AttributionMethod):
     name, title, family = "reference_shapley", "Shapley values against healthy scans", "perturbation"
     aliases = ("healthy_shapley",)
     unit = "change per voxel"
+    recommended_on = ("regression",)
     Settings = ReferencePermutationSettings
 
     def passes(self, case: Case) -> Passes:
