@@ -134,7 +134,8 @@ def test_what_needs_no_bits_gets_none_although_the_mask_is_bounded_on_the_way(ca
     model, statistics, (images, _) = cases[2]
     record = Tail(model, "layer").record(images[:1])
     found = explain_rows(record, statistics, lambda output, rows: 0 * output.sum(1), BottleneckSettings(mode="full"))
-    assert found.converged.all() and float(found.total_bits) < 0.05
+    bounded = 0.3  # bits that these neurons hold at the bound
+    assert found.converged.all() and float(found.total_bits) < bounded / 5, float(found.total_bits)
 
 
 @pytest.mark.slow

@@ -171,6 +171,8 @@ class _Optimisation:
             self.changes.append(self._curve(going, change if step > 1 else change * math.nan))
             ended = self.stopping.ended(going, step, change, bits)
             mask.bound = self.stopping.bound
+            if self.stopping.released is not None:
+                mask.forget(self.stopping.released)
             if bool(ended.any()):
                 kept = [place for place in range(len(going)) if not ended[place]]
                 going = [going[place] for place in kept]

@@ -104,10 +104,16 @@ class BottleneckMask:
         self._first.lerp_(gradient, 1 - first_decay)
         self._second.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
         root = (self._second / (1 - second_decay**self.steps)).sqrt_().add_(1e-8)
-        rate = self.settings.rate / (1 - first_decay**self.steps)
+        rate = self.settings.rate_at(self.steps) / (1 - first_decay**self.steps)
         self.alpha.addcdiv_(self._first, root, value=-rate)
         if self.bound is not None:
             self.alpha.clamp_(-self.bound, self.bound)
+
+    def forget(self, rows: Tensor) -> None:
+        """Let Adam begin again in some rows (n,) bool: large gradients of before would hold small ones back."""
+        kept = (~rows).to(self.alpha).reshape(-1, *[1] * (self.alpha.ndim - 1))
+        self._first.mul_(kept)
+        self._second.mul_(kept)
 
     def keep_rows(self, kept: Tensor) -> None:
         """Go on with some of the rows alone."""

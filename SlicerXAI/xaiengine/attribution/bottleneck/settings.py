@@ -18,7 +18,7 @@ Autocast = Literal["off", "auto", "bfloat16", "float16"]
 class BottleneckSettings:
     """How the mask is optimized. The defaults of None depend on ``mode`` and ``direction``.
 
-    mode: "full" runs until the map has moved by less than 5 % in ten steps, about a hundred of them, with a bounded
+    mode: "full" runs until the map has moved by less than 8 % in ten steps, about a hundred of them, with a bounded
         mask (:mod:`.stopping`); "converged" until the map has changed by less than ``tolerance`` (relative L1 of the
         bits per cell) in each of ``patience`` steps running, a third of the passes, which may be a pause on the way
         and half of the bits away from the end; both within ``min_steps`` and ``max_steps`` (15 and 45, and 40 and 160
@@ -30,7 +30,7 @@ class BottleneckSettings:
     copies: noisy copies of each sample and step; with ``antithetic``, half of them mirror the other half, which
         makes 2 as good as 10 independent ones.
     learning_rate, adam_betas: of Adam; 1 and (0.9, 0.999) as published for "reference", 1.5 and (0.8, 0.99) for
-        "converged", which end nearer the map of 100 steps and sooner, 2.5 and (0.8, 0.99) for "full".
+        "converged", which end nearer the map of 100 steps and sooner, 2.5 and (0.8, 0.95) for "full".
     sigma: Gaussian smoothing of the mask, in cells. initial_alpha: logit of the mask at the start.
     seed: with the row's id, the seed of each row's own noise.
     autocast: "bfloat16" or "float16" for the passes (the information stays in float32); "auto" times both.
@@ -106,11 +106,15 @@ class BottleneckSettings:
             return self.learning_rate
         return {"reference": 1.0, "converged": 1.5, "full": 2.5}[self.mode]
 
+    def rate_at(self, step: int) -> float:
+        """In the "full" mode it falls as 1 / step after 40 steps, so that the noise of the copies averages out."""
+        return self.rate * min(1.0, 40 / step) if self.mode == "full" else self.rate
+
     @property
     def decays(self) -> tuple[float, float]:
         if self.adam_betas is not None:
             return self.adam_betas
-        return (0.9, 0.999) if self.mode == "reference" else (0.8, 0.99)
+        return {"reference": (0.9, 0.999), "converged": (0.8, 0.99), "full": (0.8, 0.95)}[self.mode]
 
     @property
     def most_steps(self) -> int:

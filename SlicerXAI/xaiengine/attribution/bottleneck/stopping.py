@@ -21,7 +21,7 @@ BOUND = 4.0
 """Of the mask's logits until a row has converged: the sigmoid's slope is 0.018 there."""
 HORIZON = 10
 """Steps between the maps that are compared."""
-MOVED = 0.05
+MOVED = 0.08
 """Relative L1 of the maps ten steps apart below which a row has converged."""
 RELEASED = 10
 """Steps without a bound in the end."""
@@ -31,6 +31,7 @@ class Pausing:
     """Ends a row when its map changes little for some steps running: quick, but a pause may come before the end."""
 
     bound: Tensor | None = None
+    released: Tensor | None = None
 
     def __init__(self, settings: BottleneckSettings, rows: int) -> None:
         self.settings = settings
@@ -60,6 +61,8 @@ class Settling:
         self._before: list[Tensor] = []
         self._going: list[int] = []
         self.bound: Tensor | None = None
+        self.released: Tensor | None = None
+        """The rows (len(going),) bool whose bound falls with the next step."""
 
     def ended(self, going: Sequence[int], step: int, change: Tensor, bits: Tensor) -> Tensor:
         """As :meth:`Pausing.ended`; ``bound`` is then that of the rows' logits for the next step."""
@@ -67,7 +70,7 @@ class Settling:
         if self._going and self._going != rows:
             places = [self._going.index(row) for row in rows]
             self._before = [item[places] for item in self._before]
-        self._going = rows
+        self._going, self.released = rows, None
         if len(self._before) == HORIZON:
             past = self._before.pop(0)
             scale = bits.flatten(1).sum(1).clamp_min(self.smallest)
@@ -75,6 +78,7 @@ class Settling:
             still = (moved < MOVED) & (step >= self.settings.min_steps)
             last = step >= self.settings.max_steps - RELEASED
             new = (self._released[rows] < 0) & (still | last)
+            self.released = new if bool(new.any()) else None
             self.converged[rows] |= new & still
             self.moved[rows] = torch.where(new, moved, self.moved[rows])
             self._released[rows] = torch.where(new, step, self._released[rows])
