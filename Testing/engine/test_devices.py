@@ -76,8 +76,9 @@ def assert_same_maps(first: dict[str, np.ndarray], second: dict[str, np.ndarray]
 def needs_what_this_network_lacks(name: str, dims: int) -> bool:
     """Refused with a reason on this network: its weights are positive, it has neither a pooled end nor attention, and
     no one has fitted reference scans."""
+    references = ("reference_gradients", "reference_shapley")
     attention = ("attention_rollout", "attnlrp", "gradient_attention", "legrad")
-    return name in ("cam", "guided_backpropagation", "deconvolution", "reference_shapley", *attention)
+    return name in ("cam", "guided_backpropagation", "deconvolution", *references, *attention)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

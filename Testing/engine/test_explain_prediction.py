@@ -71,7 +71,7 @@ def test_all_methods_run_in_one_job_and_point_at_the_cause(tmp_path):
     assert len(table) + len(left_out) == len(names)
     # All weights are positive, so guiding changes nothing; and the head sums where CAM wants a mean.
     transformers_only = {"Attention rollout", "Gradient-weighted attention", "LeGrad"}
-    needs_references = {"Shapley values against healthy scans"}
+    needs_references = {"Shapley values against healthy scans", "Expected gradients against healthy scans"}
     not_here = {"Guided backpropagation", "Deconvolution", "CAM"} | transformers_only | needs_references
     assert {text.split(" was left")[0] for text in left_out} <= not_here
     assert len(rows_of(result, tmp_path, "agreement")) == len(table) * (len(table) - 1) // 2

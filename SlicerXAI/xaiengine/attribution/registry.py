@@ -44,7 +44,7 @@ Family = Literal["information", "gradient", "cam", "layer", "perturbation"]
 FAMILIES: tuple[str, ...] = ("information", "gradient", "cam", "layer", "perturbation")
 Need = Literal["layers", "free_batch", "differentiable"]
 ENTRY_POINTS = "slicerxai.methods"
-BRIGHTNESS_EFFECT = 0.56
+BRIGHTNESS_EFFECT = 0.43
 """What the brightness of the picture reaches, which knows nothing of the model (see ``AttributionMethod.effect``)."""
 RESIDUE = "Its map stays partly the same when the model's weights are random; do not rely on it alone."
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @register
 class AttnLrp(AttributionMethod):
     name, title, family = "attnlrp", "AttnLRP", "gradient"
+    effect = {"regression": -0.12}
     aliases = ("attention_lrp",)
     needs = ("differentiable", "layers")
     signed = True

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class Cam(AttributionMethod):
     name, title, family = "cam", "CAM", "cam"
+    effect = {"regression": 0.7}
     needs = ("differentiable", "layers", "free_batch")
     signed = True
     unit = "weighted activation"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class Deconvolution(AttributionMethod):
     name, title, family = "deconvolution", "Deconvolution", "gradient"
+    effect = {"regression": 0.01}
     sanity = {"segmentation": -0.04}
     needs = ("differentiable", "layers", "free_batch")
     unit = "modified gradient"

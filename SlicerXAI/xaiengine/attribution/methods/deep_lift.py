@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class DeepLift(AttributionMethod):
     name, title, family = "deep_lift", "DeepLift", "gradient"
+    effect = {"regression": 0.22}
     needs = ("differentiable", "layers", "free_batch")
 
     def passes(self, case: Case) -> Passes:

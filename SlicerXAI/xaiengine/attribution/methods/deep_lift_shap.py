@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class DeepLiftShap(AttributionMethod):
     name, title, family = "deep_lift_shap", "DeepLiftShap", "gradient"
+    effect = {"regression": 0.44}
     needs = ("differentiable", "layers", "free_batch")
     Settings = BaselineSettings
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class FeatureAblation(AttributionMethod):
     name, title, family = "feature_ablation", "Ablation of regions", "perturbation"
+    effect = {"regression": 0.55}
     sanity = {"segmentation": 0.27}
     unit = "change per voxel"
     unreliable_on = ("segmentation",)

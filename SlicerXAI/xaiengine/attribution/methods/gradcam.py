@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class GradCam(AttributionMethod):
     name, title, family = "gradcam", "Grad-CAM", "cam"
+    effect = {"regression": 0.65}
     aliases = ("seg_grad_cam",)
     needs = ("differentiable", "layers", "free_batch")
     signed = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class GradientShap(AttributionMethod):
     name, title, family = "gradient_shap", "GradientShap", "gradient"
+    effect = {"regression": 0.37}
     sanity = {"segmentation": 0.02}
     needs = ("differentiable",)
     Settings = GradientShapSettings

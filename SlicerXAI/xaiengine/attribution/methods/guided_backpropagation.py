@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class GuidedBackpropagation(AttributionMethod):
     name, title, family = "guided_backpropagation", "Guided backpropagation", "gradient"
+    effect = {"regression": -0.03}
     sanity = {"segmentation": -0.1}
     needs = ("differentiable", "layers", "free_batch")
     unit = "modified gradient"

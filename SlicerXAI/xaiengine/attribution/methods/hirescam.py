@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class HiResCam(AttributionMethod):
     name, title, family = "hirescam", "HiResCAM", "cam"
+    effect = {"regression": 0.7}
     sanity = {"segmentation": 0.17}
     needs = ("differentiable", "layers", "free_batch")
     signed = True

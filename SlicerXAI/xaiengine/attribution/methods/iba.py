@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class InformationBottleneck(AttributionMethod):
     name, title, family = "iba", "Information bottleneck", "information"
+    effect = {"regression": 0.53}
     sanity = {"segmentation": -0.04}
     needs = ("differentiable", "layers", "free_batch")
     signed = False

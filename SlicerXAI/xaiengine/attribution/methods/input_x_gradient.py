@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class InputXGradient(AttributionMethod):
     name, title, family = "input_x_gradient", "Input x gradient", "gradient"
+    effect = {"regression": -0.19}
     sanity = {"segmentation": 0.03}
     needs = ("differentiable",)
 

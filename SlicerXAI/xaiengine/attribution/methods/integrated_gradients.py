@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class IntegratedGradients(AttributionMethod):
     name, title, family = "integrated_gradients", "Integrated gradients", "gradient"
+    effect = {"regression": 0.21}
     sanity = {"segmentation": 0.02}
     aliases = ("ig",)
     needs = ("differentiable",)

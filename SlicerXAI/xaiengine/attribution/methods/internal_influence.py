@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class InternalInfluence(AttributionMethod):
     name, title, family = "internal_influence", "Internal influence", "layer"
+    effect = {"regression": -0.02}
     sanity = {"segmentation": 0.13}
     needs = ("differentiable", "layers", "free_batch")
     Settings = LayerSettings

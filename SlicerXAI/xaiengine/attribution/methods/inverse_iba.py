@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class InverseInformationBottleneck(AttributionMethod):
     name, title, family = "inverse_iba", "Inverse information bottleneck", "information"
+    effect = {"regression": 0.45}
     sanity = {"segmentation": -0.02}
     needs = ("differentiable", "layers", "free_batch")
     signed = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class KernelShap(AttributionMethod):
     name, title, family = "kernel_shap", "KernelShap", "perturbation"
+    effect = {"regression": 0.3}
     sanity = {"segmentation": -0.06}
     unit = "change per voxel"
     Settings = CoalitionSettings

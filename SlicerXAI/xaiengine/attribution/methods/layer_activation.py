@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class LayerActivation(AttributionMethod):
     name, title, family = "layer_activation", "Layer activation", "layer"
+    effect = {"regression": 0.22}
     sanity = {"segmentation": 0.01}
     needs = ("layers", "free_batch")
     unreliable_on = ("classification", "regression", "segmentation")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class LayerConductance(AttributionMethod):
     name, title, family = "layer_conductance", "Layer conductance", "layer"
+    effect = {"regression": 0.37}
     sanity = {"segmentation": -0.0}
     needs = ("differentiable", "layers", "free_batch")
     unreliable_on = ("regression",)

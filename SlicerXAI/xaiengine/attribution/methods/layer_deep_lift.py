@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class LayerDeepLift(AttributionMethod):
     name, title, family = "layer_deep_lift", "Layer deep lift", "layer"
+    effect = {"regression": 0.37}
     needs = ("differentiable", "layers", "free_batch")
     unreliable_on = ("regression",)
 

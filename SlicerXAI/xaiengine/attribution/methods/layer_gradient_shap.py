@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class LayerGradientShap(AttributionMethod):
     name, title, family = "layer_gradient_shap", "Layer gradient shap", "layer"
+    effect = {"regression": 0.71}
     sanity = {"segmentation": -0.15}
     needs = ("differentiable", "layers", "free_batch")
     unreliable_on = ("regression",)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class LayerGradientXActivation(AttributionMethod):
     name, title, family = "layer_gradient_x_activation", "Layer gradient x activation", "layer"
+    effect = {"regression": 0.7}
     sanity = {"segmentation": 0.17}
     aliases = ("gradient_x_activation",)
     needs = ("differentiable", "layers", "free_batch")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class LayerCam(AttributionMethod):
     name, title, family = "layercam", "LayerCAM", "cam"
+    effect = {"regression": 0.62}
     sanity = {"segmentation": 0.26}
     needs = ("differentiable", "layers", "free_batch")
     signed = False

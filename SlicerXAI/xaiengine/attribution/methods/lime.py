@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class Lime(AttributionMethod):
     name, title, family = "lime", "LIME", "perturbation"
+    effect = {"regression": 0.33}
     sanity = {"segmentation": 0.34}
     unit = "change per voxel"
     unreliable_on = ("segmentation",)

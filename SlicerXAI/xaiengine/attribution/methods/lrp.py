@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @register
 class LayerwiseRelevance(AttributionMethod):
     name, title, family = "lrp", "Layer-wise relevance propagation", "gradient"
+    effect = {"regression": -0.06}
     aliases = ("layerwise_relevance_propagation",)
     needs = ("differentiable", "layers")
     signed = True

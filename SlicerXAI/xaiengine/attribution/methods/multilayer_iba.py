@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class MultilayerInformationBottleneck(AttributionMethod):
     name, title, family = "multilayer_iba", "Multi-layer information bottleneck", "information"
+    effect = {"regression": 0.55}
     needs = ("differentiable", "layers", "free_batch")
     signed = False
     unit = "bits/voxel"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class Occlusion(AttributionMethod):
     name, title, family = "occlusion", "Occlusion", "perturbation"
+    effect = {"regression": 0.65}
     sanity = {"segmentation": -0.07}
     unit = "change per voxel"
     unreliable_on = ("regression",)

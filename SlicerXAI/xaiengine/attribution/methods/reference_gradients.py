@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class ReferenceGradients(AttributionMethod):
     name, title, family = "reference_gradients", "Expected gradients against healthy scans", "gradient"
+    effect = {"regression": 0.75}
     aliases = ("expected_gradients",)
     needs = ("differentiable",)
     recommended_on = ("regression",)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class ReferenceShapley(AttributionMethod):
     name, title, family = "reference_shapley", "Shapley values against healthy scans", "perturbation"
+    effect = {"regression": 0.8}
     aliases = ("healthy_shapley",)
     unit = "change per voxel"
     recommended_on = ("regression",)

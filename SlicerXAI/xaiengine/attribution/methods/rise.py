@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class Rise(AttributionMethod):
     name, title, family = "rise", "RISE", "perturbation"
+    effect = {"regression": 0.4}
     sanity = {"segmentation": 0.43}
     unit = "target"
     unreliable_on = ("regression", "segmentation")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class Saliency(AttributionMethod):
     name, title, family = "saliency", "Saliency", "gradient"
+    effect = {"regression": -0.03}
     sanity = {"segmentation": 0.03}
     aliases = ("gradient",)
     needs = ("differentiable",)

@@ -17,6 +17,7 @@ USUAL_CHANNELS = 64
 @register
 class ScoreCam(AttributionMethod):
     name, title, family = "scorecam", "Score-CAM", "cam"
+    effect = {"regression": 0.39}
     sanity = {"segmentation": -0.04}
     needs = ("layers", "free_batch")
     signed = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class SmoothGrad(AttributionMethod):
     name, title, family = "smoothgrad", "SmoothGrad", "gradient"
+    effect = {"regression": -0.01}
     sanity = {"segmentation": -0.01}
     needs = ("differentiable",)
     unit = "change per input unit"

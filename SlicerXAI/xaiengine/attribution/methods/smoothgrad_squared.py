@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class SmoothGradSquared(AttributionMethod):
     name, title, family = "smoothgrad_squared", "SmoothGrad squared", "gradient"
+    effect = {"regression": -0.05}
     sanity = {"segmentation": 0.43}
     needs = ("differentiable",)
     signed = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @register
 class VarGrad(AttributionMethod):
     name, title, family = "vargrad", "VarGrad", "gradient"
+    effect = {"regression": -0.07}
     sanity = {"segmentation": 0.52}
     needs = ("differentiable",)
     signed = False

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @register
 class XGradCam(AttributionMethod):
     name, title, family = "xgradcam", "XGrad-CAM", "cam"
+    effect = {"regression": 0.7}
     sanity = {"segmentation": 0.12}
     needs = ("differentiable", "layers", "free_batch")
     signed = True
