@@ -149,12 +149,11 @@ class MaskSettings(MethodSettings):
 
 
 class BottleneckSettingsOptions(MethodSettings):
-    schedule: Literal["auto", "full", "converged", "reference"] = option(
-        "auto",
+    schedule: Literal["converged", "full", "reference"] = option(
+        "converged",
         "Schedule",
-        "Steps of information bottlenecks; full: until the map has converged (about 100), converged: until it first "
-        "rests (about 30; it may move on), reference: the ten published steps; auto: full for predictions, converged "
-        "for segmentations.",
+        "Steps of information bottlenecks; converged: until the map first rests (about 30; it may move on), full: "
+        "until it has converged (about 100; for reference statistics of healthy scans), reference: the ten published.",
         advanced=True,
     )
     beta: float | None = option(

@@ -22,7 +22,7 @@ from .baselines import gaussian_blur
 from .bottleneck.bottleneck import BottleneckSettings
 from .bottleneck.information import InformationRequest, information, multilayer_information
 from .bottleneck.input_bottleneck import InputBottleneckSettings, input_information
-from .bottleneck.settings import Direction, chosen_mode
+from .bottleneck.settings import Direction
 from .bottleneck.statistics import ReferenceStatistics
 from .cam import original_cam, record_layers, upsample
 from .case import MASK_CELLS, LayerCall, LayerMaps, ModuleCall, Piece, Remembering, some_layer
@@ -243,7 +243,7 @@ class WholeCase(Remembering):
 
         # The quicker optimiser of the converged mode lets go of parts of what must be destroyed (measured on planted
         # lesions: 42 instead of 470 bits), so the published one serves there.
-        mode = chosen_mode(settings.schedule, segmentation=False)
+        mode = settings.schedule
         published: dict[str, Any] = (
             {"learning_rate": 1.0, "adam_betas": (0.9, 0.999)} if direction == "destroy" and mode != "full" else {}
         )

@@ -23,7 +23,7 @@ from .bottleneck.segmentation_bottleneck import (
     segmentation_bits,
     segmentation_objective,
 )
-from .bottleneck.settings import BottleneckSettings, Direction, chosen_mode
+from .bottleneck.settings import BottleneckSettings, Direction
 from .case import joined, some_layer
 from .forward import Attribution
 from .lattice_maps import continued
@@ -59,7 +59,7 @@ class WindowBits:
         found = []
         lattice: LayerLattice | None = None
         wanted = BottleneckSettings(
-            mode=chosen_mode(settings.schedule, segmentation=True),
+            mode=settings.schedule,
             direction=direction,
             beta=settings.beta,
             seed=self.seed,
@@ -133,9 +133,7 @@ class WindowBits:
         layer = some_layer(self.bottleneck_layers)[0]
         module, windows, image = self.scan.module, self.scan.windows, self.scan.image
         statistics = find_statistics(self.scan.model, layer) or own_statistics(module, windows, image, layer)
-        wanted = BottleneckSettings(
-            mode=chosen_mode(settings.schedule, segmentation=True), beta=settings.beta, seed=self.seed
-        )
+        wanted = BottleneckSettings(mode=settings.schedule, beta=settings.beta, seed=self.seed)
         work = [(row, index) for row, item in enumerate(self.chosen) for index in windows.windows_of([item.target])]
         padded, weights = windows.padded(image), windows.layout.weights
         total = torch.zeros((len(self.chosen), *padded.shape[2:]), device=image.device)

@@ -73,7 +73,7 @@ def case_of(
         LAYERS[-1:],
         ("layer2", "layer3"),
         statistics,
-        settings=dict(settings or {}),
+        settings={"schedule": "full", **(settings or {})},
         batch_size=64,
         examples=lambda: tuple(healthy),
     )
@@ -104,7 +104,7 @@ def maps_of_methods(
                 ]
                 _run(found, name + OWN, name, own, cases, report)
         if "inverse_iba" in names and not plain:
-            most = case.with_(settings={"regression_loss": "maximise"})
+            most = case.with_(settings={"regression_loss": "maximise", "schedule": "full"})
             _run(found, "inverse_iba, maximise", "inverse_iba", [most], cases, report)
     return found
 

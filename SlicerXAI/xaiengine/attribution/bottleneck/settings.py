@@ -165,14 +165,7 @@ USUAL_STEPS = {"full": 100, "converged": 30}
 """Steps that the schedules take as a rule."""
 
 
-def chosen_mode(schedule: str, segmentation: bool) -> Mode:
-    """The mode of an option ``schedule``; ``auto`` spares segmentations, whose windows are optimized one by one."""
-    if schedule == "auto":
-        return "converged" if segmentation else "full"
-    return schedule  # type: ignore[return-value]
-
-
-def expected_steps(schedule: str, segmentation: bool = False) -> int:
+def expected_steps(schedule: str) -> int:
     """Noisy copies that run forward and back behind the layer until a map is made."""
-    steps = USUAL_STEPS.get(chosen_mode(schedule, segmentation), BottleneckSettings().steps)
+    steps = USUAL_STEPS.get(schedule, BottleneckSettings().steps)
     return steps * BottleneckSettings().copies

@@ -25,10 +25,7 @@ class InformationBottleneck(AttributionMethod):
     def passes(self, case: Case) -> Passes:
         from ..bottleneck.settings import expected_steps
 
-        tail = (
-            Passes(2, 0, expected_steps(self.settings(case).schedule, case.kind == "segmentation"))
-            * case.rowwise_passes
-        )
+        tail = Passes(2, 0, expected_steps(self.settings(case).schedule)) * case.rowwise_passes
         return tail
 
     def run(self, case: Case) -> Attribution:
