@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import ModelError
 
 REMEDY = "Give the folder of a training with plans.json, dataset.json and fold_x/checkpoint_final.pth."
+
+
+LARGEST_PATCH = 2**15
+_WRONG = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+
+
+@contextmanager
+def _sound(file: str, about: str) -> Iterator[None]:
+    """Values of the wrong kind in a file become one sentence."""
+    try:
+        yield
+    except _WRONG as error:
+        raise ModelError(
+            f"{file} holds values that do not fit{about} ({type(error).__name__}: {error}).", REMEDY
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -72,14 +89,15 @@ def read_plan(plans: Mapping[str, Any], configuration: str, channels: int) -> Pl
         ModelError: it is missing, needs the segmentation of a previous stage, or uses a reader or resampling that is
             not reproduced here.
     """
-    content = _configuration(plans, configuration, 0)
+    with _sound("plans.json", f" the configuration {configuration}"):
+        content = _configuration(plans, configuration, 0)
     if content.get("previous_stage"):
         raise ModelError(
             f"The nnU-Net configuration {configuration} needs the segmentation of {content['previous_stage']} "
             "as input, which is not supported.",
             "Give the folder of a 2d, 3d_lowres or 3d_fullres training.",
         )
-    try:
+    with _sound("plans.json", f" the configuration {configuration}"):
         architecture = content.get("architecture") or _former_architecture(content)
         statistics = plans.get("foreground_intensity_properties_per_channel") or {}
         schemes = content["normalization_schemes"]
@@ -88,21 +106,34 @@ def read_plan(plans: Mapping[str, Any], configuration: str, channels: int) -> Pl
             ChannelNormalisation(str(schemes[channel]), bool(masks[channel]), dict(statistics.get(str(channel)) or {}))
             for channel in range(channels)
         )
-        return Plan(
+        patch = tuple(int(size) for size in content["patch_size"])
+        spacing = tuple(float(size) for size in content["spacing"])
+        first, second, third = (int(axis) for axis in plans["transpose_forward"])
+        plan = Plan(
             name=configuration,
             network=str(architecture["network_class_name"]),
             arguments=dict(architecture["arch_kwargs"]),
             imports=tuple(architecture.get("_kw_requires_import") or ()),
-            patch=tuple(int(size) for size in content["patch_size"]),
-            spacing=tuple(float(size) for size in content["spacing"]),
-            transpose=tuple(int(axis) for axis in plans["transpose_forward"]),
+            patch=patch,
+            spacing=spacing,
+            transpose=(first, second, third),
             normalization=normalization,
             resampling=str(content.get("resampling_fn_data", "resample_data_or_seg_to_shape")),
             resampling_options=dict(content.get("resampling_fn_data_kwargs") or {}),
             reorient=_reorients(str(plans.get("image_reader_writer", "SimpleITKIO"))),
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(f"plans.json lacks {error} for the configuration {configuration}.", REMEDY) from error
+        _check(plan)
+    return plan
+
+
+def _check(plan: Plan) -> None:
+    """Refuse geometry that no image can have, by a ValueError that names it."""
+    if len(plan.patch) not in (2, 3) or not all(0 < size < LARGEST_PATCH for size in plan.patch):
+        raise ValueError(f"patch_size {list(plan.patch)}")
+    if len(plan.spacing) != len(plan.patch) or not all(0 < step < math.inf for step in plan.spacing):
+        raise ValueError(f"spacing {list(plan.spacing)}")
+    if sorted(plan.transpose) != [0, 1, 2]:
+        raise ValueError(f"transpose_forward {list(plan.transpose)}")
 
 
 def read_labels(dataset: Mapping[str, Any]) -> Labels:
@@ -113,7 +144,8 @@ def read_labels(dataset: Mapping[str, Any]) -> Labels:
     names = [str(name) for name in entries if name != "ignore"]
     if any(isinstance(entries[name], list) and len(entries[name]) > 1 for name in names):
         return Labels(tuple(name for name in names if name != "background"), regions=True)
-    ordered = sorted(names, key=lambda name: int(_single(entries[name])))
+    with _sound("dataset.json", " its labels"):
+        ordered = sorted(names, key=lambda name: int(_single(entries[name])))
     return Labels(tuple(ordered), regions=False)
 
 
@@ -122,7 +154,8 @@ def read_channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     entries = dataset.get("channel_names") or dataset.get("modality")
     if not isinstance(entries, Mapping) or not entries:
         raise ModelError("dataset.json has no channel_names.", REMEDY)
-    return tuple(str(entries[key]) for key in sorted(entries, key=lambda key: int(key)))
+    with _sound("dataset.json", " its channels"):
+        return tuple(str(entries[key]) for key in sorted(entries, key=lambda key: int(key)))
 
 
 def _single(value: Any) -> Any:
