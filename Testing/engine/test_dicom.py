@@ -25,7 +25,15 @@ def test_a_series_is_read_as_it_lies_in_the_patient(scan, tmp_path):
     read = read_volume(tmp_path)
     np.testing.assert_array_equal(read.array, scan.array)
     np.testing.assert_allclose(read.grid.affine, scan.grid.affine, atol=1e-6)
-    assert (read.array.dtype, read.unit, read.name) == (np.int16, "HU", "Thorax")
+    assert (read.array.dtype, read.unit) == (np.int16, "HU")
+
+
+def test_a_series_is_called_by_its_number_or_folder_and_never_by_free_text(tmp_path):
+    scan = thorax(GRIDS["axial"], [Ball()])
+    write_series(tmp_path / "numbered", scan.array, scan.grid, SeriesNumber=7, SeriesDescription="Smith, lung cancer")
+    write_series(tmp_path / "without", scan.array, scan.grid, SeriesDescription="Smith, lung cancer")
+    assert read_volume(tmp_path / "numbered").name == "Series 7"
+    assert read_volume(tmp_path / "without").name == "without"
 
 
 def test_slices_stored_from_the_far_end_are_turned_to_a_right_handed_volume(tmp_path):
